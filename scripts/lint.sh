@@ -9,12 +9,7 @@ for tool in github.com/golangci/golangci-lint/v2/cmd/golangci-lint mvdan.cc/gofu
 	CGO_ENABLED=0 go build -C tools -o "../.cache/bin/${tool##*/}" "$tool"
 done
 
-# The schema comes from the module too, so that nothing is asked of a network.
-module=$(go list -C tools -m -f '{{.Dir}}' github.com/golangci/golangci-lint/v2)
-version=$(go list -C tools -m -f '{{.Version}}' github.com/golangci/golangci-lint/v2)
-schema=$module/jsonschema/golangci.v$(cut -d. -f1,2 <<<"${version#v}").jsonschema.json
-[ -f "$schema" ] || schema=$module/jsonschema/golangci.jsonschema.json
-.cache/bin/golangci-lint config verify --schema "$schema"
+.cache/bin/golangci-lint config verify
 
 unformatted=$(find . -name '*.go' -not -path './.cache/*' -not -path './bin/*' -print0 | xargs -0 .cache/bin/gofumpt -l)
 if [ -n "$unformatted" ]; then
