@@ -1,0 +1,95 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// upload sends an extension request whose body may be long, and decodes the
+// answer into v even if it comes, and the connection is closed, while the body
+// is still being sent. net/http's transport gives a write error instead of that
+// answer when it loses the race, and then nobody learns why a plugin was
+// refused.
+//
+// Once upload returned, no Read of the body begins; one that waits for its
+// source at that moment cannot be stopped and ends with it.
+func (c *Client) upload(ctx context.Context, r request, v any) error {
+	body := &sourceReader{r: r.body}
+	defer body.stop()
+	path := r.path
+	r.body, r.path = body, extensions+path
+	req, err := c.newRequest(ctx, r)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()                                      //nolint:errcheck // the answer was read, or the error is known
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // ends both directions
+	defer stop()
+
+	go func() { // ends with the body or the connection, whichever is first
+		if req.Write(conn) != nil && body.failure() != nil {
+			conn.Close() //nolint:errcheck // nobody shall wait for the rest
+		}
+	}()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	if failure := body.failure(); failure != nil {
+		return failure
+	}
+	if err != nil {
+		return fmt.Errorf("the daemon hung up without an answer: %w", err)
+	}
+	if err := statusError(resp); err != nil {
+		return c.notOutlet(err, req.Method, path)
+	}
+	return decode(resp, v)
+}
+
+// sourceReader remembers why its reader failed, and can be stopped.
+type sourceReader struct {
+	r io.Reader
+
+	mu      sync.Mutex
+	err     error
+	stopped bool
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	stopped := s.stopped
+	s.mu.Unlock()
+	if stopped {
+		return 0, io.ErrClosedPipe
+	}
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.mu.Lock()
+		s.err = err
+		s.mu.Unlock()
+	}
+	return n, err
+}
+
+func (s *sourceReader) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *sourceReader) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+}
