@@ -25,8 +25,16 @@ type Bundle struct {
 	// names is mounted already.
 	Dir string
 	// Stdout and Stderr are given to the process as they are. The caller keeps
-	// its own reference and closes it.
+	// its own reference and closes it. A runtime that fails to start the
+	// process may have written its reason there too.
 	Stdout, Stderr *os.File
+	// Owned are host directories that exist for this container alone and are
+	// sources of bind mounts of the spec: that of its socket, and its
+	// propagated mount. A runtime that mounts (Info.Mounts) ignores them. One
+	// that does not replaces each, if it is empty, by a symbolic link to the
+	// mount's destination inside the root filesystem: paths below it stay valid
+	// on the host. Purge and Delete put an empty directory back.
+	Owned []string
 }
 
 // Runtime starts bundles. All methods are safe for concurrent use; two calls
@@ -63,7 +71,12 @@ type Info struct {
 	// Isolates is false for a runtime that does not separate the plugin from
 	// the host.
 	Isolates bool
-	Seccomp  bool
+	// Mounts is false for a runtime that mounts nothing: the root filesystem
+	// must be a plain directory, Start refuses with errdefs.ErrNotImplemented
+	// what needs a mount, naming it, and Bundle.Owned must be set.
+	Mounts bool
+	// Seccomp says that a seccomp profile can be applied.
+	Seccomp bool
 }
 
 // Task is a started container.
@@ -72,17 +85,21 @@ type Task interface {
 	PID() int
 	// Done is closed when the main process has ended.
 	Done() <-chan struct{}
-	// Exit says how it ended; only meaningful after Done.
+	// Exit says how it ended; only meaningful after Done. Code is -1 where that
+	// cannot be known.
 	Exit() outlet.Exit
 	// Signal sends sig to the main process. errdefs.ErrNotFound when it ended.
 	Signal(ctx context.Context, sig syscall.Signal) error
 	// Kill ends every process of the container and waits until none is left.
 	Kill(ctx context.Context) error
 	// Delete removes what the runtime keeps of a container that ended. It
-	// ends what is left of its processes.
+	// ends what is left of its processes. errdefs.ErrConflict: the main process
+	// has not ended. Deleting twice succeeds.
 	Delete(ctx context.Context) error
 	// Exec runs a further process in the container and waits for it. If ctx
-	// ends, the process is killed.
+	// ends, the process is killed. errdefs.ErrConflict: the container has
+	// ended. A Read of p.Stdin that blocks when the process ends is not waited
+	// for; it must end by itself.
 	Exec(ctx context.Context, p outlet.Process) (exitCode int, err error)
 	// Stats returns what the container uses.
 	Stats(ctx context.Context) (Stats, error)

@@ -1,0 +1,207 @@
+package runc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	gorunc "github.com/containerd/go-runc"
+	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/reap"
+)
+
+// container is what is known of a container, running or not.
+type container struct {
+	runtime *Runtime
+	id      string
+	note    note
+	created bool // runc made it and did not start it
+}
+
+// Waiting for processes to be gone begins with the first delay, doubled up to
+// the last.
+const (
+	firstDelay = 200 * time.Microsecond
+	lastDelay  = 50 * time.Millisecond
+)
+
+// wait waits for d, for done or for the end of ctx.
+func wait(ctx context.Context, done <-chan struct{}, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-done:
+	case <-t.C:
+	}
+	return nil
+}
+
+// kill ends every process of the container and returns when none is left. p is
+// its main process, nil if it is not watched.
+func (c *container) kill(ctx context.Context, p *reap.Process) error {
+	var done <-chan struct{} // nil once the main process has ended
+	if p == nil && c.note.Init != nil && c.note.Exit == nil {
+		if q, err := c.runtime.cfg.Reaper.Watch(*c.note.Init, nil); err == nil {
+			p = q
+		}
+	}
+	if p != nil {
+		done = p.Done()
+		// An error says that it ended already.
+		_ = p.Signal(unix.SIGKILL)
+	}
+	var members pidfds
+	defer members.close(c.runtime.cfg.Reaper)
+	delay := firstDelay
+	for try := 0; ; try++ {
+		select {
+		case <-done:
+			done = nil
+		default:
+		}
+		// With pids of its own the kernel ends all when the first one ends:
+		// nobody else needs to be looked for before.
+		if done == nil || !c.note.OwnPIDs {
+			pids, err := c.members()
+			if err != nil {
+				return err
+			}
+			if len(pids) == 0 && done == nil {
+				return nil
+			}
+			if !c.note.OwnPIDs {
+				members.add(pids)
+			}
+			if err := cgroups(c.note.Cgroups).killAll(pids, try); err != nil {
+				return err
+			}
+		}
+		if err := wait(ctx, done, delay); err != nil {
+			return fmt.Errorf("kill %s: %w", c.id, err)
+		}
+		delay = min(2*delay, lastDelay)
+	}
+}
+
+// members returns the pids of the container's processes: those in its cgroup, or
+// where it has none (rootless without delegation) those in its mount namespace.
+func (c *container) members() ([]int, error) {
+	cg := cgroups(c.note.Cgroups)
+	if cg.exists() || c.note.MountNS == "" {
+		return cg.processes()
+	}
+	all, err := reap.Processes()
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for pid, st := range all {
+		if st.State == 'Z' {
+			continue
+		}
+		ns, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/mnt")
+		if err == nil && ns == c.note.MountNS {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// remove removes what is kept of a container without processes.
+func (c *container) remove(ctx context.Context) error {
+	r := c.runtime
+	if r.cfg.SystemdCgroup || c.note.Hooks {
+		if err := c.runcDelete(ctx); err != nil {
+			return err
+		}
+	}
+	// The kernel may count a process a moment longer than it shows it.
+	delay := firstDelay
+	for {
+		err := cgroups(c.note.Cgroups).remove()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if werr := wait(ctx, nil, delay); werr != nil {
+			return errors.Join(err, werr)
+		}
+		delay = min(2*delay, lastDelay)
+	}
+	r.mu.Lock()
+	if filepath.IsAbs(c.note.CgroupsPath) && filepath.Dir(c.note.CgroupsPath) != "/" {
+		for _, dir := range c.note.Cgroups {
+			r.parents[filepath.Dir(dir)] = struct{}{}
+		}
+	}
+	r.mu.Unlock()
+	if err := os.RemoveAll(r.stateDir(c.id)); err != nil {
+		return err
+	}
+	if c.note.Bundle != "" {
+		for _, name := range []string{pidFile, logFile} {
+			if err := os.Remove(filepath.Join(c.note.Bundle, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	// The note goes last: as long as it is there, this can be done again.
+	if err := os.Remove(r.notePath(c.id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// runcDelete lets runc delete the container, for what only runc can do.
+func (c *container) runcDelete(ctx context.Context) error {
+	r := c.runtime
+	if _, err := os.Stat(filepath.Join(r.stateDir(c.id), "state.json")); err != nil {
+		return nil // runc knows nothing of it
+	}
+	release := r.cfg.Reaper.Hold()
+	defer release()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.StartTimeout)
+	defer cancel()
+	if err := r.command("").Delete(ctx, c.id, &gorunc.DeleteOpts{Force: true}); err != nil {
+		return fmt.Errorf("runc delete %s: %w", c.id, err)
+	}
+	return nil
+}
+
+// pidfds are processes of a container that may become our children when their
+// parents end: once they have ended they are reaped, and by their pidfd no
+// other process can be meant.
+type pidfds map[int]int // pid → pidfd
+
+func (p *pidfds) add(pids []int) {
+	for _, pid := range pids {
+		if _, known := (*p)[pid]; known {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+		if err != nil {
+			continue // it ended, or there are no more descriptors; Run reaps it
+		}
+		if *p == nil {
+			*p = make(pidfds)
+		}
+		(*p)[pid] = fd
+	}
+}
+
+func (p *pidfds) close(r *reap.Reaper) {
+	for pid, fd := range *p {
+		r.Reap(pid, fd)
+		_ = unix.Close(fd)
+	}
+}

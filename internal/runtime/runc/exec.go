@@ -1,0 +1,197 @@
+package runc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	gorunc "github.com/containerd/go-runc"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/reap"
+	"github.com/outletd/outlet/internal/runtime/stream"
+)
+
+// Exec enters the container with runc, detached as the container itself: runc
+// ends once the process runs, the process has our ends of pipes or a terminal,
+// and is watched like any other.
+func (t *task) Exec(ctx context.Context, p outlet.Process) (int, error) {
+	c := t.container
+	if t.hasEnded() {
+		return -1, outlet.Errorf(errdefs.ErrConflict, "container %s has ended", c.id)
+	}
+	if len(p.Args) == 0 {
+		return -1, outlet.Errorf(errdefs.ErrInvalidArgument, "no command given")
+	}
+	bundle, err := readSpec(c.note.Bundle)
+	if err != nil {
+		return -1, err
+	}
+	spec := *bundle.Process
+	spec.Args = p.Args
+	spec.Env = append(append([]string(nil), spec.Env...), p.Env...)
+	spec.Terminal = p.Terminal
+	spec.ConsoleSize = nil
+	if p.Cwd != "" {
+		spec.Cwd = p.Cwd
+	}
+	dir, err := os.MkdirTemp("", "outlet-exec-")
+	if err != nil {
+		return -1, fmt.Errorf("runc: exec in %s: %w", c.id, err)
+	}
+	defer os.RemoveAll(dir)
+	e := execution{container: c, dir: dir, spec: spec}
+	if p.Terminal {
+		return e.terminal(ctx, p)
+	}
+	return e.pipes(ctx, p)
+}
+
+// execution is one call of Exec.
+type execution struct {
+	container *container
+	dir       string // for the files that runc writes
+	spec      specs.Process
+}
+
+// pipes runs the process with pipes or, where the caller gave files, with them.
+func (e *execution) pipes(ctx context.Context, p outlet.Process) (int, error) {
+	pipes, err := stream.NewPipes(p)
+	if err != nil {
+		return -1, err
+	}
+	defer pipes.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer null.Close()
+	// go-runc reads what has no file, and waits for the process' end by that.
+	proc, err := e.start(ctx, &gorunc.ExecOpts{IO: files{
+		pipes.Stdin, cmp.Or(pipes.Stdout, null), cmp.Or(pipes.Stderr, null),
+	}})
+	pipes.Started()
+	if err != nil || proc == nil {
+		return -1, err
+	}
+	exit, err := finish(ctx, proc)
+	pipes.Drain(ctx)
+	return exit, err
+}
+
+// terminal runs the process with a terminal, whose other side runc sends us.
+func (e *execution) terminal(ctx context.Context, p outlet.Process) (int, error) {
+	socket, err := gorunc.NewConsoleSocket(filepath.Join(e.dir, "tty"))
+	if err != nil {
+		return -1, fmt.Errorf("runc: exec in %s: %w", e.container.id, err)
+	}
+	type result struct {
+		master *os.File
+		err    error
+	}
+	received := make(chan result, 1)
+	go func() {
+		master, err := receive(socket)
+		received <- result{master, err}
+	}()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return -1, errors.Join(err, socket.Close(), (<-received).err)
+	}
+	defer null.Close()
+	proc, err := e.start(ctx, &gorunc.ExecOpts{
+		IO:            files{null, null, null},
+		ConsoleSocket: socket,
+	})
+	if err != nil {
+		_ = socket.Close() // what did not come by now never will
+	}
+	got := <-received
+	_ = socket.Close() // its directory is removed by Exec
+	if err == nil && got.err != nil {
+		err = fmt.Errorf("runc: exec in %s: receive the terminal: %w", e.container.id, got.err)
+	}
+	if got.err == nil {
+		defer got.master.Close()
+	}
+	if err != nil || proc == nil {
+		if proc != nil {
+			_ = proc.Signal(unix.SIGKILL) // it has ended otherwise
+		}
+		return -1, err
+	}
+	term := stream.NewTerminal(got.master, p)
+	defer term.Close()
+	exit, err := finish(ctx, proc)
+	term.Drain(ctx)
+	return exit, err
+}
+
+// receive waits until runc sends a terminal, or the socket is closed.
+func receive(socket *gorunc.Socket) (*os.File, error) {
+	master, err := socket.ReceiveMaster()
+	if err != nil {
+		return nil, err
+	}
+	defer master.Close()
+	return stream.Pollable(master.Fd(), "terminal")
+}
+
+// start lets runc start the process. A nil Process without an error is one that
+// ended before it could be seen and left its status to nobody.
+func (e *execution) start(ctx context.Context, opts *gorunc.ExecOpts) (*reap.Process, error) {
+	c, r := e.container, e.container.runtime
+	release := r.cfg.Reaper.Hold()
+	defer release()
+	runCtx, cancel := patient(ctx, r.cfg.StartTimeout)
+	defer cancel()
+	opts.LogFile = filepath.Join(e.dir, "log")
+	opts.PidFile = filepath.Join(e.dir, "pid")
+	opts.Detach = true
+	if err := r.command("").Exec(runCtx, c.id, e.spec, opts); err != nil {
+		return nil, explain("exec in", c.id, opts.LogFile, err)
+	}
+	pid, err := readPID(opts.PidFile)
+	if err != nil {
+		return nil, fmt.Errorf("runc: exec in %s: %w", c.id, err)
+	}
+	id, err := reap.Identify(pid)
+	if err == nil {
+		var proc *reap.Process
+		if proc, err = r.cfg.Reaper.Watch(id, nil); err == nil {
+			return proc, nil
+		}
+	}
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("runc: exec in %s: %w", c.id, err)
+}
+
+// finish waits for the process, and ends it if ctx ends before.
+func finish(ctx context.Context, proc *reap.Process) (int, error) {
+	select {
+	case <-proc.Done():
+		return proc.Exit().Code, nil
+	case <-ctx.Done():
+	}
+	if err := proc.Signal(unix.SIGKILL); err != nil && !errdefs.IsNotFound(err) {
+		return -1, errors.Join(ctx.Err(), err)
+	}
+	// SIGKILL leaves little to wait for; a process that hangs in the kernel
+	// must not hold the caller for ever.
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-proc.Done():
+	case <-t.C:
+	}
+	return -1, ctx.Err()
+}

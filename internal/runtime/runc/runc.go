@@ -1,0 +1,217 @@
+// Package runc runs bundles with runc: every plugin in namespaces and a cgroup
+// of its own.
+//
+// Nothing stays between the daemon and a container: runc starts it detached,
+// its output goes to the files it was given, and its end is seen through a
+// pidfd. Starting and entering a container is done by the runc program through
+// go-runc. What needs no runc is done in this process, because running runc
+// costs 10 to 100 ms: reading its state, signals, killing the cgroup, removing
+// the cgroup and the state directory. Where that is not enough (systemd cgroups,
+// hooks in the spec) runc is asked after all.
+//
+// It does not make bundles, mount root filesystems or restart anything.
+package runc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	gorunc "github.com/containerd/go-runc"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/reap"
+	"github.com/outletd/outlet/internal/runtime"
+)
+
+// Config is what a [Runtime] is made of.
+type Config struct {
+	// Path is the runc program: see [Find]. Required.
+	Path string
+	// Root is the directory of runc's state and of the notes kept beside it; it
+	// belongs to this Runtime alone and may be lost at a reboot. It is created.
+	// Required.
+	Root string
+	// Reaper waits for the containers. Required. Unless it is a subreaper, the
+	// exit status of a container that ends at once, and that of Exec, is not
+	// always known.
+	Reaper *reap.Reaper
+	// SystemdCgroup leaves the cgroups to systemd; linux.cgroupsPath of the
+	// spec then has systemd's form.
+	SystemdCgroup bool
+	// StartTimeout bounds one start by runc, whatever the caller's context
+	// says. 0 is one minute.
+	StartTimeout time.Duration
+	// Logger is told what nobody else is. nil discards.
+	Logger *slog.Logger
+}
+
+// Runtime starts bundles with runc. It is a [runtime.Runtime].
+type Runtime struct {
+	cfg Config
+	log *slog.Logger
+
+	// starting is held shared by starts and alone by Close, which removes
+	// cgroups that a start would create.
+	starting sync.RWMutex
+
+	mu      sync.Mutex
+	info    *runtime.Info       // of the program with stamp
+	stamp   string              // path, size and time of the program info is of
+	parents map[string]struct{} // cgroups above those of deleted containers
+}
+
+var _ runtime.Runtime = (*Runtime)(nil)
+
+// New makes a Runtime and its root directory. It starts nothing.
+func New(cfg Config) (*Runtime, error) {
+	if cfg.Path == "" || cfg.Root == "" || cfg.Reaper == nil {
+		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "runc: path, root and reaper are required")
+	}
+	if cfg.StartTimeout <= 0 {
+		cfg.StartTimeout = time.Minute
+	}
+	root, err := filepath.Abs(cfg.Root)
+	if err != nil {
+		return nil, fmt.Errorf("runc: root: %w", err)
+	}
+	cfg.Root = root
+	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
+		return nil, fmt.Errorf("runc: root: %w", err)
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Runtime{cfg: cfg, log: log, parents: make(map[string]struct{})}, nil
+}
+
+// Close removes the cgroups above those of the containers that are gone, where
+// nothing else uses them. Containers that run go on.
+func (r *Runtime) Close() error {
+	r.starting.Lock()
+	defer r.starting.Unlock()
+	r.mu.Lock()
+	parents := r.parents
+	r.parents = make(map[string]struct{})
+	r.mu.Unlock()
+	var errs []error
+	for p := range parents {
+		if err := removeEmptyCgroup(p); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// command is a runc client that writes runc's own log to logFile.
+func (r *Runtime) command(logFile string) *gorunc.Runc {
+	return &gorunc.Runc{
+		Command:       r.cfg.Path,
+		Root:          r.cfg.Root,
+		Log:           logFile,
+		LogFormat:     gorunc.JSON,
+		SystemdCgroup: r.cfg.SystemdCgroup,
+		// If this process dies, runc must not go on starting something behind
+		// the back of its successor.
+		PdeathSignal: syscall.SIGKILL,
+	}
+}
+
+// Info says which runc it is. It is asked again when the program changed.
+func (r *Runtime) Info(ctx context.Context) (runtime.Info, error) {
+	fi, err := os.Stat(r.cfg.Path)
+	if err != nil {
+		return runtime.Info{}, fmt.Errorf("runc: %w", err)
+	}
+	stamp := fmt.Sprint(r.cfg.Path, fi.Size(), fi.ModTime())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.info != nil && r.stamp == stamp {
+		return *r.info, nil
+	}
+	release := r.cfg.Reaper.Hold()
+	defer release()
+	cmd := &gorunc.Runc{Command: r.cfg.Path}
+	v, err := cmd.Version(ctx)
+	if err != nil {
+		return runtime.Info{}, fmt.Errorf("runc: version of %s: %w", r.cfg.Path, err)
+	}
+	info := runtime.Info{
+		Name:     "runc",
+		Path:     r.cfg.Path,
+		Version:  v.Runc,
+		Commit:   v.Commit,
+		Isolates: true,
+		Mounts:   true,
+	}
+	// runc before 1.1 does not know the command.
+	if f, err := cmd.Features(ctx); err == nil && f.Linux != nil && f.Linux.Seccomp != nil {
+		info.Seccomp = f.Linux.Seccomp.Enabled != nil && *f.Linux.Seccomp.Enabled
+	}
+	r.info, r.stamp = &info, stamp
+	return info, nil
+}
+
+// List returns the ids of the containers of which anything is left, sorted.
+func (r *Runtime) List(context.Context) ([]string, error) {
+	entries, err := os.ReadDir(r.cfg.Root)
+	if err != nil {
+		return nil, fmt.Errorf("runc: list: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		id := e.Name()
+		if !e.IsDir() {
+			var ok bool
+			if id, ok = strings.CutSuffix(id, noteSuffix); !ok {
+				continue
+			}
+		}
+		if checkID(id) == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// Purge ends and removes whatever exists of the container id.
+func (r *Runtime) Purge(ctx context.Context, id string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	c, err := r.load(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.kill(ctx, nil); err != nil {
+		return fmt.Errorf("runc: purge %s: %w", id, err)
+	}
+	if err := c.remove(ctx); err != nil {
+		return fmt.Errorf("runc: purge %s: %w", id, err)
+	}
+	return nil
+}
+
+// checkID refuses what is not a plain file name of runc's alphabet.
+func checkID(id string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-."
+	if id == "" || len(id) > 128 || id[0] == '.' || strings.Trim(id, letters) != "" {
+		return outlet.Errorf(errdefs.ErrInvalidArgument, "invalid container id %q", id)
+	}
+	return nil
+}
