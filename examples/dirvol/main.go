@@ -1,0 +1,129 @@
+// Dirvol is a volume plugin: a volume is a directory, or a tmpfs of limited
+// size, below the plugin's propagated mount, where the host sees it.
+//
+//	outlet volume create -d dirvol -o mode=0770 -o gid=100 shared
+//	outlet volume create -d dirvol -o type=tmpfs -o size=64m scratch
+//
+// A directory keeps its files until the volume is removed. A tmpfs is mounted
+// while somebody uses the volume; its files are gone when the last user
+// unmounted it, or when the plugin ended. What volumes there are, and who uses
+// them, is kept across restarts.
+//
+// Dirvol uses nothing but the standard library, so that it can be read from
+// beginning to end as an example of a plugin.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const byHand = `dirvol is a plugin: a plugin manager starts it, with %s and %s in place.
+
+To run it by Outlet:
+    examples/dirvol/build.sh /tmp/dirvol && outlet create dirvol /tmp/dirvol && outlet enable dirvol
+
+To run it by hand, as a v1 plugin that Docker and Podman find too:
+    dirvol -data /var/lib/dirvol -socket /run/docker/plugins/dirvol.sock
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Getenv("TMPFS_SIZE"), os.Stdout); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "dirvol:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, and then lets calls finish and unmounts what it
+// mounted.
+func run(ctx context.Context, args []string, tmpfsSize string, out io.Writer) error {
+	flags := flag.NewFlagSet("dirvol", flag.ContinueOnError)
+	data := flags.String("data", "/var/lib/dirvol", "`directory` of the volumes")
+	socket := flags.String("socket", "/run/docker/plugins/dirvol.sock", "`path` of the socket to serve")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if len(args) == 0 && (!isDir(*data) || !isDir(filepath.Dir(*socket))) {
+		return fmt.Errorf(byHand, *data, filepath.Dir(*socket))
+	}
+	size := int64(64 << 20)
+	if tmpfsSize != "" {
+		var err error
+		if size, err = parseSize(tmpfsSize); err != nil {
+			return fmt.Errorf("TMPFS_SIZE: %w", err)
+		}
+	}
+
+	logger := log.New(out, "", 0)
+	d, err := openDriver(*data, size, logger)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	listener, err := listen(ctx, *socket)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           newHandler(d, logger),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          logger,
+	}
+	logger.Printf("serving %d volumes of %s at %s", d.count(), *data, *socket)
+
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	logger.Print("told to end: finishing calls")
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = server.Shutdown(bounded)
+	<-served
+	return errors.Join(err, d.unmountAll())
+}
+
+// listen serves a socket that may be left from an earlier run, but not one that
+// somebody serves.
+func listen(ctx context.Context, path string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return l, err
+	}
+	var dialer net.Dialer
+	if c, dialErr := dialer.DialContext(ctx, "unix", path); dialErr == nil {
+		c.Close()
+		return nil, fmt.Errorf("%s is served by somebody else", path)
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return lc.Listen(ctx, "unix", path)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
