@@ -9,6 +9,12 @@
 // unmounted it, or when the plugin ended. What volumes there are, and who uses
 // them, is kept across restarts.
 //
+// Beside serving, the program reads and writes files of volumes, for those who
+// want to see what a plugin sees:
+//
+//	outlet exec dirvol /dirvol cat shared notes.txt
+//	echo hello | outlet exec -i dirvol /dirvol put shared notes.txt
+//
 // Dirvol uses nothing but the standard library, so that it can be read from
 // beginning to end as an example of a plugin.
 package main
@@ -41,7 +47,7 @@ To run it by hand, as a v1 plugin that Docker and Podman find too:
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Getenv("TMPFS_SIZE"), os.Stdout); err != nil {
+	if err := run(ctx, os.Args[1:], os.Getenv("TMPFS_SIZE"), os.Stdin, os.Stdout); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "dirvol:", err)
 		}
@@ -49,9 +55,8 @@ func main() {
 	}
 }
 
-// run serves until ctx ends, and then lets calls finish and unmounts what it
-// mounted.
-func run(ctx context.Context, args []string, tmpfsSize string, out io.Writer) error {
+// run does what the arguments say.
+func run(ctx context.Context, args []string, tmpfsSize string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("dirvol", flag.ContinueOnError)
 	data := flags.String("data", "/var/lib/dirvol", "`directory` of the volumes")
 	socket := flags.String("socket", "/run/docker/plugins/dirvol.sock", "`path` of the socket to serve")
@@ -59,7 +64,7 @@ func run(ctx context.Context, args []string, tmpfsSize string, out io.Writer) er
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		return useFile(*data, flags.Args(), in, out)
 	}
 	if len(args) == 0 && (!isDir(*data) || !isDir(filepath.Dir(*socket))) {
 		return fmt.Errorf(byHand, *data, filepath.Dir(*socket))
@@ -72,13 +77,18 @@ func run(ctx context.Context, args []string, tmpfsSize string, out io.Writer) er
 		}
 	}
 
-	logger := log.New(out, "", 0)
-	d, err := openDriver(*data, size, logger)
+	return serve(ctx, *data, *socket, size, log.New(out, "", 0))
+}
+
+// serve serves until ctx ends, and then lets calls finish and unmounts what it
+// mounted.
+func serve(ctx context.Context, data, socket string, size int64, logger *log.Logger) error {
+	d, err := openDriver(data, size, logger)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	listener, err := listen(ctx, *socket)
+	listener, err := listen(ctx, socket)
 	if err != nil {
 		return err
 	}
@@ -87,7 +97,7 @@ func run(ctx context.Context, args []string, tmpfsSize string, out io.Writer) er
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          logger,
 	}
-	logger.Printf("serving %d volumes of %s at %s", d.count(), *data, *socket)
+	logger.Printf("serving %d volumes of %s at %s", d.count(), data, socket)
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

@@ -55,7 +55,7 @@ func start(t *testing.T, dir string) *plugin {
 	ctx, stop := context.WithCancel(t.Context())
 	p := &plugin{t: t, dir: dir, stop: stop, stopped: make(chan error, 1), out: new(lockedBuffer)}
 	go func() {
-		p.stopped <- run(ctx, []string{"-data", filepath.Join(dir, "d"), "-socket", socket}, "", p.out)
+		p.stopped <- run(ctx, []string{"-data", filepath.Join(dir, "d"), "-socket", socket}, "", nil, p.out)
 	}()
 	p.client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -284,7 +284,7 @@ func TestASpoiltStateFileStopsTheStart(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, stateFile), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := run(t.Context(), []string{"-data", dir, "-socket", filepath.Join(dir, "s")}, "", io.Discard); err == nil {
+			if err := run(t.Context(), []string{"-data", dir, "-socket", filepath.Join(dir, "s")}, "", nil, io.Discard); err == nil {
 				t.Error("it serves")
 			}
 		})
@@ -349,11 +349,44 @@ func TestTmpfsIsLimitedAndThereOnlyWhileUsed(t *testing.T) {
 func TestASocketThatIsServedIsNotTaken(t *testing.T) {
 	p := start(t, testutil.TempDir(t))
 	other := t.TempDir()
-	err := run(t.Context(), []string{"-data", other, "-socket", filepath.Join(p.dir, "s")}, "", io.Discard)
+	err := run(t.Context(), []string{"-data", other, "-socket", filepath.Join(p.dir, "s")}, "", nil, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "served by somebody else") {
 		t.Errorf("got %v", err)
 	}
 	p.ok("VolumeDriver.List", "")
+}
+
+func TestFilesOfVolumesAreReadAndWritten(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "volumes/a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/hostname", filepath.Join(dir, "volumes/a/link")); err != nil {
+		t.Fatal(err)
+	}
+	use := func(in string, args ...string) (string, error) {
+		var out bytes.Buffer
+		err := run(t.Context(), append([]string{"-data", dir}, args...), "", strings.NewReader(in), &out)
+		return out.String(), err
+	}
+	if _, err := use("hello", "put", "a", "f"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := use("", "cat", "a", "f"); got != "hello" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for name, args := range map[string][]string{
+		"an unknown command":       {"rm", "a", "f"},
+		"a file too few":           {"cat", "a"},
+		"a volume that climbs":     {"cat", "..", "f"},
+		"a volume not there":       {"cat", "b", "f"},
+		"a file that climbs":       {"cat", "a", "../../x"},
+		"a link out of the volume": {"cat", "a", "link"},
+	} {
+		if got, err := use("", args...); err == nil {
+			t.Errorf("%s is accepted: %q", name, got)
+		}
+	}
 }
 
 // The program itself: killed and stopped, with the socket it leaves behind.
@@ -402,7 +435,7 @@ func TestRunByHandItSaysWhatItIs(t *testing.T) {
 	if isDir("/var/lib/dirvol") && isDir("/run/docker/plugins") {
 		t.Skip("this machine has the directories a plugin has")
 	}
-	err := run(t.Context(), nil, "", io.Discard)
+	err := run(t.Context(), nil, "", nil, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "dirvol is a plugin") || !strings.Contains(err.Error(), "outlet enable dirvol") {
 		t.Errorf("got %v", err)
 	}
@@ -410,7 +443,7 @@ func TestRunByHandItSaysWhatItIs(t *testing.T) {
 
 func TestASizeInTheEnvironmentIsChecked(t *testing.T) {
 	dir := t.TempDir()
-	err := run(t.Context(), []string{"-data", dir, "-socket", filepath.Join(dir, "s")}, "lots", io.Discard)
+	err := run(t.Context(), []string{"-data", dir, "-socket", filepath.Join(dir, "s")}, "lots", nil, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), `TMPFS_SIZE: "lots" is not a size`) {
 		t.Errorf("got %v", err)
 	}
