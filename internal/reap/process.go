@@ -1,6 +1,7 @@
 package reap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -197,4 +198,26 @@ func (p *Process) Signal(sig syscall.Signal) error {
 		return fmt.Errorf("signal %d to process %d: %w", int(sig), p.id.PID, sendErr)
 	}
 	return nil
+}
+
+// Finish waits for the process, and ends it if ctx ends before. It returns the
+// exit code, -1 if nobody knows it, or the error of ctx.
+func (p *Process) Finish(ctx context.Context) (int, error) {
+	select {
+	case <-p.done:
+		return p.exit.Code, nil
+	case <-ctx.Done():
+	}
+	if err := p.Signal(unix.SIGKILL); err != nil && !errdefs.IsNotFound(err) {
+		return -1, errors.Join(ctx.Err(), err)
+	}
+	// SIGKILL leaves little to wait for, but a process that hangs in the kernel
+	// must not hold the caller for ever.
+	t := time.NewTimer(5 * time.Second)
+	defer t.Stop()
+	select {
+	case <-p.done:
+	case <-t.C:
+	}
+	return -1, ctx.Err()
 }

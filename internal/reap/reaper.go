@@ -13,7 +13,6 @@ package reap
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -190,19 +189,4 @@ func (r *Reaper) busy(pid int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.holds > 0 || r.claimed[pid] > 0
-}
-
-// Reap takes the exit status of those of pidfds that ended, are children of this
-// process and are claimed by nobody. It is for whoever knows that these
-// processes belong to a container and so are nobody else's children.
-func (r *Reaper) Reap(pid, pidfd int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.claimed[pid] > 0 {
-		return
-	}
-	_, err := waitPidfd(pidfd)
-	if err != nil && !errors.Is(err, unix.ECHILD) {
-		r.log.Debug("reap a process of a container", "pid", pid, "error", err)
-	}
 }

@@ -58,8 +58,8 @@ func (c *container) kill(ctx context.Context, p *reap.Process) error {
 		// An error says that it ended already.
 		_ = p.Signal(unix.SIGKILL)
 	}
-	var members pidfds
-	defer members.close(c.runtime.cfg.Reaper)
+	var members reap.Members
+	defer members.Release(c.runtime.cfg.Reaper)
 	delay := firstDelay
 	for try := 0; ; try++ {
 		select {
@@ -78,7 +78,7 @@ func (c *container) kill(ctx context.Context, p *reap.Process) error {
 				return nil
 			}
 			if !c.note.OwnPIDs {
-				members.add(pids)
+				members.Add(pids)
 			}
 			if err := cgroups(c.note.Cgroups).killAll(pids, try); err != nil {
 				return err
@@ -156,10 +156,7 @@ func (c *container) remove(ctx context.Context) error {
 		}
 	}
 	// The note goes last: as long as it is there, this can be done again.
-	if err := os.Remove(r.notePath(c.id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return r.forget(c.id)
 }
 
 // runcDelete lets runc delete the container, for what only runc can do.
@@ -176,32 +173,4 @@ func (c *container) runcDelete(ctx context.Context) error {
 		return fmt.Errorf("runc delete %s: %w", c.id, err)
 	}
 	return nil
-}
-
-// pidfds are processes of a container that may become our children when their
-// parents end: once they have ended they are reaped, and by their pidfd no
-// other process can be meant.
-type pidfds map[int]int // pid → pidfd
-
-func (p *pidfds) add(pids []int) {
-	for _, pid := range pids {
-		if _, known := (*p)[pid]; known {
-			continue
-		}
-		fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-		if err != nil {
-			continue // it ended, or there are no more descriptors; Run reaps it
-		}
-		if *p == nil {
-			*p = make(pidfds)
-		}
-		(*p)[pid] = fd
-	}
-}
-
-func (p *pidfds) close(r *reap.Reaper) {
-	for pid, fd := range *p {
-		r.Reap(pid, fd)
-		_ = unix.Close(fd)
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/containerd/errdefs"
 	gorunc "github.com/containerd/go-runc"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/reap"
+	"github.com/outletd/outlet/internal/runtime"
 	"github.com/outletd/outlet/internal/runtime/stream"
 )
 
@@ -30,7 +30,7 @@ func (t *task) Exec(ctx context.Context, p outlet.Process) (int, error) {
 	if len(p.Args) == 0 {
 		return -1, outlet.Errorf(errdefs.ErrInvalidArgument, "no command given")
 	}
-	bundle, err := readSpec(c.note.Bundle)
+	bundle, err := runtime.ReadSpec(c.note.Bundle)
 	if err != nil {
 		return -1, err
 	}
@@ -81,7 +81,7 @@ func (e *execution) pipes(ctx context.Context, p outlet.Process) (int, error) {
 	if err != nil || proc == nil {
 		return -1, err
 	}
-	exit, err := finish(ctx, proc)
+	exit, err := proc.Finish(ctx)
 	pipes.Drain(ctx)
 	return exit, err
 }
@@ -129,7 +129,7 @@ func (e *execution) terminal(ctx context.Context, p outlet.Process) (int, error)
 	}
 	term := stream.NewTerminal(got.master, p)
 	defer term.Close()
-	exit, err := finish(ctx, proc)
+	exit, err := proc.Finish(ctx)
 	term.Drain(ctx)
 	return exit, err
 }
@@ -173,25 +173,4 @@ func (e *execution) start(ctx context.Context, opts *gorunc.ExecOpts) (*reap.Pro
 		return nil, nil
 	}
 	return nil, fmt.Errorf("runc: exec in %s: %w", c.id, err)
-}
-
-// finish waits for the process, and ends it if ctx ends before.
-func finish(ctx context.Context, proc *reap.Process) (int, error) {
-	select {
-	case <-proc.Done():
-		return proc.Exit().Code, nil
-	case <-ctx.Done():
-	}
-	if err := proc.Signal(unix.SIGKILL); err != nil && !errdefs.IsNotFound(err) {
-		return -1, errors.Join(ctx.Err(), err)
-	}
-	// SIGKILL leaves little to wait for; a process that hangs in the kernel
-	// must not hold the caller for ever.
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case <-proc.Done():
-	case <-t.C:
-	}
-	return -1, ctx.Err()
 }

@@ -44,6 +44,20 @@ type note struct {
 func (r *Runtime) notePath(id string) string { return filepath.Join(r.cfg.Root, id+noteSuffix) }
 func (r *Runtime) stateDir(id string) string { return filepath.Join(r.cfg.Root, id) }
 
+// tmpPath is where a note is written; a crash may leave it.
+func (r *Runtime) tmpPath(id string) string { return filepath.Join(r.cfg.Root, "."+id+noteSuffix) }
+
+// forget removes the note of id.
+func (r *Runtime) forget(id string) error {
+	var errs []error
+	for _, path := range []string{r.tmpPath(id), r.notePath(id)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // writeNote replaces the note of id. It is not synced: what it tells of does not
 // outlive the machine either.
 func (r *Runtime) writeNote(id string, n *note) error {
@@ -51,7 +65,7 @@ func (r *Runtime) writeNote(id string, n *note) error {
 	if err != nil {
 		return fmt.Errorf("note of %s: %w", id, err)
 	}
-	tmp := filepath.Join(r.cfg.Root, "."+id+noteSuffix)
+	tmp := r.tmpPath(id)
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return fmt.Errorf("note of %s: %w", id, err)
 	}

@@ -178,7 +178,7 @@ func (r *Runtime) List(context.Context) ([]string, error) {
 				continue
 			}
 		}
-		if checkID(id) == nil {
+		if runtime.CheckID(id) == nil {
 			ids = append(ids, id)
 		}
 	}
@@ -188,12 +188,12 @@ func (r *Runtime) List(context.Context) ([]string, error) {
 
 // Purge ends and removes whatever exists of the container id.
 func (r *Runtime) Purge(ctx context.Context, id string) error {
-	if err := checkID(id); err != nil {
+	if err := runtime.CheckID(id); err != nil {
 		return err
 	}
 	c, err := r.load(id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return r.forget(id)
 	}
 	if err != nil {
 		return err
@@ -203,15 +203,6 @@ func (r *Runtime) Purge(ctx context.Context, id string) error {
 	}
 	if err := c.remove(ctx); err != nil {
 		return fmt.Errorf("runc: purge %s: %w", id, err)
-	}
-	return nil
-}
-
-// checkID refuses what is not a plain file name of runc's alphabet.
-func checkID(id string) error {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-."
-	if id == "" || len(id) > 128 || id[0] == '.' || strings.Trim(id, letters) != "" {
-		return outlet.Errorf(errdefs.ErrInvalidArgument, "invalid container id %q", id)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package runc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,13 +24,9 @@ import (
 
 // Files in the bundle.
 const (
-	specFile = "config.json"
-	pidFile  = "runc.pid" // written by runc
-	logFile  = "runc.log" // runc's own log, JSON lines
+	pidFile = "runc.pid" // written by runc
+	logFile = "runc.log" // runc's own log, JSON lines
 )
-
-// maxSpec bounds what is read of a bundle's config.json.
-const maxSpec = 16 << 20
 
 // Start runs the bundle's process. If ctx ends meanwhile, runc is given a little
 // time to finish by itself, for it leaves less behind than a killed one; then
@@ -45,7 +40,7 @@ func (r *Runtime) Start(ctx context.Context, b runtime.Bundle) (runtime.Task, er
 }
 
 func (r *Runtime) start(ctx context.Context, b runtime.Bundle) (*task, error) {
-	if err := checkID(b.ID); err != nil {
+	if err := runtime.CheckID(b.ID); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -76,7 +71,7 @@ func (r *Runtime) start(ctx context.Context, b runtime.Bundle) (*task, error) {
 
 // prepare removes leftovers of the id and writes the note of what is to come.
 func (r *Runtime) prepare(ctx context.Context, b runtime.Bundle) (*container, error) {
-	spec, err := readSpec(b.Dir)
+	spec, err := runtime.ReadSpec(b.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +160,7 @@ func (c *container) identify(pidFile string) error {
 // Attach finds the process of a bundle that was started before. What runc had
 // not finished starting is removed and counts as not there.
 func (r *Runtime) Attach(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
-	if err := checkID(b.ID); err != nil {
+	if err := runtime.CheckID(b.ID); err != nil {
 		return nil, err
 	}
 	c, err := r.load(b.ID)
@@ -231,22 +226,6 @@ func patient(ctx context.Context, limit time.Duration) (context.Context, context
 		context.AfterFunc(detached, func() { timer.Stop() })
 	})
 	return detached, func() { stop(); cancel() }
-}
-
-func readSpec(dir string) (*specs.Spec, error) {
-	f, err := os.Open(filepath.Join(dir, specFile))
-	if err != nil {
-		return nil, fmt.Errorf("bundle: %w", err)
-	}
-	defer f.Close()
-	var spec specs.Spec
-	if err := json.NewDecoder(io.LimitReader(f, maxSpec)).Decode(&spec); err != nil {
-		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "bundle: %s: %v", specFile, err)
-	}
-	if spec.Process == nil || spec.Root == nil {
-		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "bundle: %s has no process or no root", specFile)
-	}
-	return &spec, nil
 }
 
 func readPID(path string) (int, error) {

@@ -47,6 +47,9 @@ func main() {
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 		fmt.Println("ready")
 		forever()
+	case "idle": // like ignore, and silent
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+		forever()
 	case "fork": // N children that ignore signals
 		fork(number(args), false)
 		fmt.Println("ready")
@@ -68,7 +71,7 @@ func main() {
 		}
 	case "bomb1":
 		for {
-			_ = command("ignore").Start()
+			_ = command("idle").Start()
 			time.Sleep(20 * time.Millisecond)
 		}
 	case "count": // print numbers until SIGTERM
@@ -165,7 +168,7 @@ func command(args ...string) *exec.Cmd {
 
 func fork(n int, double bool) {
 	for range n {
-		what := "ignore"
+		what := "idle"
 		if double {
 			what = "middle"
 		}

@@ -1,0 +1,120 @@
+// Package chroot runs bundles where no namespaces and no mounts are allowed, as
+// in CI containers without privileges. It isolates nothing: the process has the
+// host's network, processes, devices and capabilities; only its view of the file
+// system is another one, and a process that is root can leave that too.
+//
+// It does what can be done without mounts and refuses the rest by name before it
+// starts anything. The root filesystem is a plain directory. /proc, /sys and
+// what else merely is there for comfort is missing in it; a few device nodes are
+// made where that is permitted. The directories that the caller names in
+// Bundle.Owned (that of the socket, the propagated mount) are moved into the
+// root filesystem and replaced by symbolic links, so that the host finds
+// everything where it would find it with a runtime that mounts. The files
+// /etc/hosts, /etc/hostname and /etc/resolv.conf are copied.
+//
+// The processes of a container are those whose root directory lies in its root
+// filesystem, and the descendants of its main process. Umask, hostname,
+// capabilities of root, masked paths and device rules of the spec have no
+// effect.
+package chroot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/reap"
+	"github.com/outletd/outlet/internal/runtime"
+)
+
+// Config is what a [Runtime] is made of.
+type Config struct {
+	// StateDir holds what is remembered of containers. It belongs to this
+	// Runtime alone and is created. Required.
+	StateDir string
+	// Reaper waits for the processes. Required.
+	Reaper *reap.Reaper
+	// Logger is told what nobody else is. nil discards.
+	Logger *slog.Logger
+}
+
+// Runtime starts bundles by chroot(2). It is a [runtime.Runtime].
+type Runtime struct {
+	cfg Config
+	log *slog.Logger
+}
+
+var _ runtime.Runtime = (*Runtime)(nil)
+
+// New makes a Runtime and its directory, and warns that it isolates nothing. It
+// starts nothing.
+func New(cfg Config) (*Runtime, error) {
+	if cfg.StateDir == "" || cfg.Reaper == nil {
+		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "chroot: state directory and reaper are required")
+	}
+	dir, err := filepath.Abs(cfg.StateDir)
+	if err != nil {
+		return nil, fmt.Errorf("chroot: state directory: %w", err)
+	}
+	cfg.StateDir = dir
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("chroot: state directory: %w", err)
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	log.Warn("the chroot runtime isolates NOTHING: plugins have the network, processes, devices and rights of this daemon")
+	return &Runtime{cfg: cfg, log: log}, nil
+}
+
+// Info says that nothing is isolated or mounted.
+func (r *Runtime) Info(context.Context) (runtime.Info, error) {
+	return runtime.Info{Name: "chroot"}, nil
+}
+
+// List returns the ids of the containers of which anything is left, sorted.
+func (r *Runtime) List(context.Context) ([]string, error) {
+	entries, err := os.ReadDir(r.cfg.StateDir)
+	if err != nil {
+		return nil, fmt.Errorf("chroot: list: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), noteSuffix); ok && runtime.CheckID(id) == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// Purge ends and removes whatever exists of the container id.
+func (r *Runtime) Purge(ctx context.Context, id string) error {
+	if err := runtime.CheckID(id); err != nil {
+		return err
+	}
+	c, err := r.load(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.forget(id)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.kill(ctx, nil); err != nil {
+		return fmt.Errorf("chroot: purge: %w", err)
+	}
+	if err := c.remove(); err != nil {
+		return fmt.Errorf("chroot: purge %s: %w", id, err)
+	}
+	return nil
+}

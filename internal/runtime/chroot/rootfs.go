@@ -1,0 +1,273 @@
+package chroot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// rootfs is the directory of a root filesystem. Its content is a stranger's:
+// paths in it are resolved by the kernel as the process will see them.
+type rootfs struct{ path string }
+
+// open opens name as seen from inside.
+func (r rootfs) open(name string, flags uint64) (int, error) {
+	root, err := unix.Open(r.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: r.path, Err: err}
+	}
+	defer unix.Close(root)
+	for {
+		fd, err := unix.Openat2(root, name, &unix.OpenHow{
+			Flags:   flags | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		switch {
+		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN):
+			continue // a rename elsewhere
+		case err != nil:
+			return -1, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return fd, nil
+	}
+}
+
+// dir returns the host path, without symbolic links, of a directory inside, and
+// makes it and those above it where they are missing.
+func (r rootfs) dir(name string) (string, error) {
+	name = filepath.Clean("/" + name)
+	fd, err := r.open(name, unix.O_PATH|unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOENT) && name != "/" {
+		var parent string
+		if parent, err = r.dir(filepath.Dir(name)); err != nil {
+			return "", err
+		}
+		// A link into nowhere is in the way too; that is the plugin's fault.
+		if err = os.Mkdir(filepath.Join(parent, filepath.Base(name)), 0o755); err != nil {
+			return "", err
+		}
+		fd, err = r.open(name, unix.O_PATH|unix.O_DIRECTORY)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	return os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+}
+
+// executable reports whether name is an executable file inside.
+func (r rootfs) executable(name string) bool {
+	fd, err := r.open(name, unix.O_PATH)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0
+}
+
+// program finds the file to execute: name itself, or where it lies on the PATH
+// of env.
+func (r rootfs) program(name, cwd string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(cwd, name)
+		}
+		return name, nil
+	}
+	path := ""
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if file := filepath.Join("/", dir, name); r.executable(file) {
+			return file, nil
+		}
+	}
+	return "", &fs.PathError{Op: "exec", Path: name, Err: fs.ErrNotExist}
+}
+
+// furnish makes what a runtime that mounts would have mounted.
+func (r rootfs) furnish(p plan) error {
+	for _, d := range p.dirs {
+		if _, err := r.dir(d); err != nil {
+			return err
+		}
+	}
+	for _, file := range p.copies {
+		if err := r.copyFile(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r rootfs) copyFile(file string) error {
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the host has none either
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := r.dir(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(dir, filepath.Base(file))
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(to, raw, 0o644)
+}
+
+// standard are the devices that programs expect everywhere.
+var standard = []specs.LinuxDevice{
+	{Path: "/dev/null", Type: "c", Major: 1, Minor: 3},
+	{Path: "/dev/zero", Type: "c", Major: 1, Minor: 5},
+	{Path: "/dev/full", Type: "c", Major: 1, Minor: 7},
+	{Path: "/dev/random", Type: "c", Major: 1, Minor: 8},
+	{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9},
+	{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0},
+}
+
+// device makes a device node. One that is there already is as good.
+func (r rootfs) device(d specs.LinuxDevice) error {
+	kind := uint32(unix.S_IFCHR)
+	switch d.Type {
+	case "b":
+		kind = unix.S_IFBLK
+	case "p":
+		kind = unix.S_IFIFO
+	}
+	dir, err := r.dir(filepath.Dir(filepath.Clean("/" + d.Path)))
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, filepath.Base(d.Path))
+	number := unix.Mkdev(uint32(d.Major), uint32(d.Minor))
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == kind && st.Rdev == number {
+		return nil
+	}
+	mode := uint32(0o666)
+	if d.FileMode != nil {
+		mode = uint32(d.FileMode.Perm())
+	}
+	if err := unix.Mknod(path, kind|mode, int(number)); err != nil {
+		return fmt.Errorf("device %s: %w", d.Path, err)
+	}
+	if err := os.Chmod(path, fs.FileMode(mode)); err != nil { // the umask was applied
+		return err
+	}
+	if d.UID != nil && d.GID != nil {
+		return os.Lchown(path, int(*d.UID), int(*d.GID))
+	}
+	return nil
+}
+
+// link is a directory of the host that lies in the root filesystem as long as
+// the container exists.
+type link struct {
+	// Source is the host path that becomes a symbolic link.
+	Source string `json:"source"`
+	// Target is the directory in the root filesystem, as a host path.
+	Target string `json:"target"`
+	// Mode is the mode of Source when it was a directory.
+	Mode fs.FileMode `json:"mode"`
+}
+
+// plan works out where the source of a mount goes.
+func (r rootfs) link(m specs.Mount) (link, error) {
+	fi, err := os.Lstat(m.Source)
+	if err != nil {
+		return link{}, err
+	}
+	if !fi.IsDir() {
+		return link{}, fmt.Errorf("%s is no directory", m.Source)
+	}
+	target, err := r.dir(m.Destination)
+	if err != nil {
+		return link{}, err
+	}
+	if target == r.path || !strings.HasPrefix(target, r.path+"/") {
+		return link{}, fmt.Errorf("%s is no directory inside the root filesystem", m.Destination)
+	}
+	return link{Source: m.Source, Target: target, Mode: fi.Mode().Perm()}, nil
+}
+
+// make moves the directory into the root filesystem and leaves a link. Between
+// two file systems nothing can be moved: then the source must be empty.
+func (l link) make() error {
+	err := unix.Rmdir(l.Target)
+	if err != nil {
+		return fmt.Errorf("%s in the root filesystem must be an empty directory: %w", l.Target, err)
+	}
+	err = os.Rename(l.Source, l.Target)
+	if errors.Is(err, unix.EXDEV) {
+		if err = unix.Rmdir(l.Source); err == nil {
+			err = os.Mkdir(l.Target, 0o755)
+		}
+		if err == nil {
+			err = os.Chmod(l.Target, l.Mode)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("move %s to %s: %w", l.Source, l.Target, err)
+	}
+	return os.Symlink(l.Target, l.Source)
+}
+
+// undo puts the directory back where it was, from wherever make stopped.
+func (l link) undo() error {
+	fi, err := os.Lstat(l.Source)
+	switch {
+	case err == nil && fi.IsDir():
+		// It was never moved, or is back.
+		return ignoreExist(os.Mkdir(l.Target, 0o755))
+	case err == nil:
+		if err := os.Remove(l.Source); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	err = os.Rename(l.Target, l.Source)
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, fs.ErrNotExist) {
+		// What is in it stays in the root filesystem.
+		if err = ignoreNotExist(os.Mkdir(l.Source, l.Mode)); err == nil {
+			err = ignoreNotExist(os.Chmod(l.Source, l.Mode))
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return ignoreExist(os.Mkdir(l.Target, 0o755))
+}
+
+// ignoreExist also takes a missing parent for fine: with the root filesystem
+// gone there is nothing to put back.
+func ignoreExist(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return ignoreNotExist(err)
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
