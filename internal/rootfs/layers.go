@@ -1,14 +1,47 @@
 package rootfs
 
 import (
+	"bufio"
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
+	"os"
 
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+// MediaTypeLayer is the type of a layer that is not compressed, as Docker's
+// manifests call it. Layers of created plugins are kept so.
+const MediaTypeLayer = images.MediaTypeDockerSchema2Layer
+
+// packing is the one place that knows the types of layers.
+func packing(mediaType string) (compression, error) {
+	switch mediaType {
+	case images.MediaTypeDockerSchema2Layer, ocispec.MediaTypeImageLayer:
+		return plain, nil
+	case images.MediaTypeDockerSchema2LayerGzip, ocispec.MediaTypeImageLayerGzip:
+		return gzipped, nil
+	case images.MediaTypeDockerSchema2LayerZstd, ocispec.MediaTypeImageLayerZstd:
+		return zstandard, nil
+	default:
+		return plain, invalidf("layers of type %q are not supported", mediaType)
+	}
+}
+
+// CheckLayerType fails with errdefs.ErrInvalidArgument, naming the type, if
+// layers of it cannot be applied.
+func CheckLayerType(mediaType string) error {
+	_, err := packing(mediaType)
+	return err
+}
 
 // Layer is a layer to be applied.
 type Layer struct {
@@ -22,14 +55,17 @@ type Layer struct {
 
 // ApplyOptions are the optional parts of applying layers.
 type ApplyOptions struct {
+	// Limits bounds each layer.
 	Limits Limits
-	// TempDir is where snapshots are mounted while they are written.
+	// TempDir is where snapshots are mounted while they are written; "" is the
+	// system's directory for temporary files.
 	TempDir string
 }
 
 // Applied says what applying layers made.
 type Applied struct {
-	// Chain is the key of the committed snapshot that holds all layers.
+	// Chain is the key of the committed snapshot that holds all layers, "" if
+	// there are none.
 	Chain string
 	// DiffIDs are the digests of the layers uncompressed.
 	DiffIDs  []digest.Digest
@@ -38,9 +74,142 @@ type Applied struct {
 
 // ApplyLayers unpacks layers in their order, whiteouts included, each into a
 // snapshot of its own that is named by its chain id; those that exist are not
-// read. open is called for one layer after the other.
+// read. open is called for one layer after the other. Its bytes are trusted to
+// be those of the descriptor; what they unpack to is compared with DiffID.
+//
+// Snapshots are durable before they get their name. If it fails, the layers
+// before the failing one stay, for the lease in ctx to keep or drop.
 func ApplyLayers(ctx context.Context, sn snapshots.Snapshotter, layers []Layer,
 	open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error), opts ApplyOptions,
 ) (Applied, error) {
-	return Applied{}, errdefs.ErrNotImplemented
+	opts.Limits = opts.Limits.WithDefaults()
+	for _, l := range layers {
+		if err := CheckLayerType(l.Blob.MediaType); err != nil {
+			return Applied{}, err
+		}
+	}
+	var done Applied
+	for i, l := range layers {
+		diffID, warnings, err := unpackLayer(ctx, sn, l, done, open, opts)
+		if err != nil {
+			return Applied{}, fmt.Errorf("layer %d (%s): %w", i+1, l.Blob.Digest, err)
+		}
+		done.DiffIDs = append(done.DiffIDs, diffID)
+		done.Chain = ChainID(done.DiffIDs)
+		done.Warnings = append(done.Warnings, warnings...)
+	}
+	return done, nil
+}
+
+// ChainID is the name of the snapshot that holds layers of these digests.
+func ChainID(diffIDs []digest.Digest) string {
+	// identity.ChainID writes into what it is given.
+	return identity.ChainID(append([]digest.Digest(nil), diffIDs...)).String()
+}
+
+func unpackLayer(ctx context.Context, sn snapshots.Snapshotter, l Layer, below Applied,
+	open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error), opts ApplyOptions,
+) (_ digest.Digest, warnings []string, err error) {
+	c, err := packing(l.Blob.MediaType)
+	if err != nil {
+		return "", nil, err
+	}
+	legacy := l.DiffID == l.Blob.Digest && c != plain
+	var prepare []snapshots.Opt
+	if l.DiffID != "" && !legacy {
+		// If there is a snapshot of that name, this leases it and says so.
+		name := ChainID(append(append([]digest.Digest(nil), below.DiffIDs...), l.DiffID))
+		prepare = append(prepare, snapshots.WithLabels(map[string]string{snapshots.LabelSnapshotRef: name}))
+	}
+	key := "unpack-" + rand.Text()
+	mounts, err := sn.Prepare(ctx, key, below.Chain, prepare...)
+	if errdefs.IsAlreadyExists(err) && len(prepare) > 0 {
+		return l.DiffID, nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	remove := true
+	defer func() {
+		if remove {
+			err = errors.Join(err, sn.Remove(context.WithoutCancel(ctx), key))
+		}
+	}()
+	diffID, warnings, err := writeLayer(ctx, mounts, l, c, below.Chain != "", open, opts)
+	if err != nil {
+		return "", nil, err
+	}
+	if l.DiffID != "" && !legacy && diffID != l.DiffID {
+		return "", nil, invalidf("it unpacks to %s, not to %s as the config says", diffID, l.DiffID)
+	}
+	name := ChainID(append(append([]digest.Digest(nil), below.DiffIDs...), diffID))
+	err = sn.Commit(ctx, name, key)
+	if errdefs.IsAlreadyExists(err) {
+		return diffID, warnings, nil // somebody else was faster; ours goes
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	remove = false
+	return diffID, warnings, nil
+}
+
+// writeLayer writes a layer into the snapshot that mounts show.
+func writeLayer(ctx context.Context, mounts []mount.Mount, l Layer, c compression, upper bool,
+	open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error), opts ApplyOptions,
+) (_ digest.Digest, _ []string, err error) {
+	dir, release, err := access(ctx, mounts, opts.TempDir)
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	blob, err := open(ctx, l.Blob)
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() { err = errors.Join(err, blob.Close()) }()
+
+	limit := opts.Limits.CompressedBytes
+	br := bufio.NewReaderSize(&bounded{ctx: ctx, r: blob, left: limit, limit: limit, what: "compressed bytes"}, 256<<10)
+	head, err := br.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", nil, readFailed(err)
+	}
+	if found := detect(head); found != c {
+		return "", nil, invalidf("its type says %s, its bytes are %s", c, found)
+	}
+	z, err := unpackAs(ctx, br, c, opts.Limits)
+	if err != nil {
+		return "", nil, readFailed(err)
+	}
+	defer func() { err = errors.Join(err, z.Close()) }()
+	digester := digest.Canonical.Digester()
+	warnings, err := applyLayer(ctx, dir, io.TeeReader(z, digester.Hash()), upper, opts.Limits)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := Sync(dir); err != nil {
+		return "", nil, err
+	}
+	return digester.Digest(), warnings, nil
+}
+
+// access makes a snapshot writable as a directory, mounting it if it must.
+func access(ctx context.Context, mounts []mount.Mount, tempDir string) (string, func() error, error) {
+	if dir, ok := BindSource(mounts); ok {
+		return dir, func() error { return nil }, nil
+	}
+	dir, err := os.MkdirTemp(tempDir, "layer-")
+	if err != nil {
+		return "", nil, err
+	}
+	if err := Mount(ctx, mounts, dir); err != nil {
+		return "", nil, errors.Join(err, os.Remove(dir))
+	}
+	return dir, func() error {
+		if err := Unmount(context.WithoutCancel(ctx), dir); err != nil {
+			return err
+		}
+		return os.Remove(dir)
+	}, nil
 }

@@ -1,10 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"time"
 
-	"github.com/containerd/errdefs"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // GCStats says what a collection removed and how long it took.
@@ -19,4 +23,56 @@ type GCStats struct {
 // operation holds, and interrupted downloads older than 24 hours. One runs at a
 // time; it never waits for an operation, and none waits for more than its short
 // moments in the database.
-func (s *Store) GC(ctx context.Context) (GCStats, error) { return GCStats{}, errdefs.ErrNotImplemented }
+func (s *Store) GC(ctx context.Context) (GCStats, error) {
+	select {
+	case s.collector <- struct{}{}:
+		defer func() { <-s.collector }()
+	case <-ctx.Done():
+		return GCStats{}, ctx.Err()
+	}
+	start := time.Now()
+	ctx = s.Context(ctx)
+	if !s.swept {
+		if err := s.markDirty(ctx); err != nil {
+			return GCStats{}, err
+		}
+	}
+	blobs, size, removed := s.blobs.blobs.Load(), s.blobs.bytes.Load(), s.backend.removed.Load()
+	if _, err := s.meta.GarbageCollect(ctx); err != nil {
+		return GCStats{}, err
+	}
+	stats := GCStats{
+		Blobs:     int(s.blobs.blobs.Load() - blobs),
+		Bytes:     s.blobs.bytes.Load() - size,
+		Snapshots: int(s.backend.removed.Load() - removed),
+		Elapsed:   time.Since(start),
+	}
+	if !s.swept {
+		// The two that made it look.
+		s.swept = true
+		stats.Blobs--
+		stats.Bytes -= int64(len(sweepMark))
+		stats.Snapshots--
+	}
+	return stats, nil
+}
+
+var sweepMark = []byte("outlet: made to be collected\n")
+
+// markDirty makes the next collection compare files with metadata. A collection
+// only does so where it knows that something was removed, and what a process
+// removed that then died, the next one does not know.
+func (s *Store) markDirty(ctx context.Context) error {
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(sweepMark), Size: int64(len(sweepMark))}
+	if err := content.WriteBlob(ctx, s.Content(), "sweep-"+rand.Text(), bytes.NewReader(sweepMark), desc); err != nil {
+		return err
+	}
+	if err := s.Content().Delete(ctx, desc.Digest); err != nil {
+		return err
+	}
+	key := "sweep-" + rand.Text()
+	if _, err := s.snapshots().Prepare(ctx, key, ""); err != nil {
+		return err
+	}
+	return s.snapshots().Remove(ctx, key)
+}

@@ -2,18 +2,36 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/rootfs"
 )
 
-// The snapshotters a store can use.
+// namespace is the one namespace in containerd's metadata.
+const namespace = "outlet"
+
+// The prefixes of leases: of a record, and of an operation under way, which
+// means nothing once its daemon is gone.
 const (
-	Overlay = "overlayfs" // shares layers, needs mounts
-	Native  = "native"    // copies layers, needs nothing
+	pluginLease    = "plugin-"
+	operationLease = "op-"
 )
 
 // Config says where a store is and how it works.
@@ -30,9 +48,21 @@ type Config struct {
 // Store is an open root. All methods are safe for concurrent use. What they
 // return shares nothing with the store.
 type Store struct {
-	root string
-	snap string
-	db   *bbolt.DB
+	root   string
+	snap   string
+	log    *slog.Logger
+	ctrLog *log.Entry // what containerd's packages log to
+	lock   *os.File
+
+	db     *bbolt.DB
+	meta   *metadata.DB
+	leases leases.Manager
+
+	// The backends below the metadata, as they are on disk.
+	blobs     *countingContent
+	backend   *countingSnapshotter
+	collector chan struct{} // holds a token while a collection runs
+	swept     bool          // guarded by collector: the backends were compared with the metadata
 }
 
 // Open locks the root, opens its database, removes what an interrupted
@@ -44,10 +74,74 @@ type Store struct {
 // pid; a root of a newer format, or made with another snapshotter than the one
 // asked for, is errdefs.ErrConflict; a snapshotter that does not work here is
 // errdefs.ErrUnavailable.
-func Open(ctx context.Context, cfg Config) (*Store, error) { return nil, errdefs.ErrNotImplemented }
+func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
+	if !filepath.IsAbs(cfg.Root) {
+		return nil, fmt.Errorf("root %q is not an absolute path: %w", cfg.Root, errdefs.ErrInvalidArgument)
+	}
+	logger := cfg.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{
+		root:      filepath.Clean(cfg.Root),
+		log:       logger,
+		ctrLog:    bridge(logger),
+		collector: make(chan struct{}, 1),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := s.makeDirs(); err != nil {
+		return nil, err
+	}
+	if s.lock, err = lockRoot(s.root); err != nil {
+		return nil, err
+	}
+	if err := s.cleanTemporary(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.cleanSnapshots(); err != nil {
+		return nil, err
+	}
+	// The root is locked, so the file's own lock is free.
+	if s.db, err = bbolt.Open(filepath.Join(s.root, "outlet.db"), 0o600, nil); err != nil {
+		return nil, fmt.Errorf("open the database of root %s: %w", s.root, err)
+	}
+	if err := s.openSnapshotter(cfg.Snapshotter); err != nil {
+		return nil, err
+	}
+	blobs, err := local.NewStore(filepath.Join(s.root, "content"))
+	if err != nil {
+		return nil, err
+	}
+	s.blobs = &countingContent{Store: blobs}
+	s.meta = metadata.NewDB(s.db, s.blobs, map[string]snapshots.Snapshotter{s.snap: s.backend})
+	if err := s.meta.Init(s.Context(ctx)); err != nil {
+		return nil, fmt.Errorf("database of root %s: %w", s.root, err)
+	}
+	s.leases = metadata.NewLeaseManager(s.meta)
+	return s, s.dropOperations(ctx)
+}
 
 // Close closes the store and unlocks the root. Operations under way fail.
-func (s *Store) Close() error { return errdefs.ErrNotImplemented }
+func (s *Store) Close() error {
+	var errs []error
+	if s.meta != nil {
+		errs = append(errs, s.meta.Close()) // waits for a collection, closes db
+	} else if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.backend != nil {
+		errs = append(errs, s.backend.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	s.meta, s.db, s.backend, s.lock = nil, nil, nil, nil
+	return errors.Join(errs...)
+}
 
 // Root is the directory of the store.
 func (s *Store) Root() string { return s.root }
@@ -61,72 +155,139 @@ func (s *Store) DB() *bbolt.DB { return s.db }
 
 // Context returns ctx with the namespace that containerd's interfaces
 // ([Store.Content]) ask for.
-func (s *Store) Context(ctx context.Context) context.Context { return ctx }
+func (s *Store) Context(ctx context.Context) context.Context {
+	return log.WithLogger(namespaces.WithNamespace(ctx, namespace), s.ctrLog)
+}
 
 // Content is the store's blobs; use it with [Store.Context]. Blobs that no lease
 // names are removed by [Store.GC].
-func (s *Store) Content() content.Store { return nil }
+func (s *Store) Content() content.Store { return s.meta.ContentStore() }
 
-// Records returns all records sorted by name, and those that cannot be read.
-func (s *Store) Records(ctx context.Context) ([]Record, []Damaged, error) {
-	return nil, nil, errdefs.ErrNotImplemented
-}
-
-// Get returns the record of a plugin's full id; errdefs.ErrNotFound if there is
-// none, errdefs.ErrDataLoss if it cannot be read.
-func (s *Store) Get(ctx context.Context, id string) (Record, error) {
-	return Record{}, errdefs.ErrNotImplemented
-}
-
-// Add stores the record of a new plugin whose content is art, prepares its
-// writable root filesystem, and makes the record the owner of both. It returns
-// the record as stored: Version, Generation (1), Rootfs, ConfigDigest and
-// Layers are set by it, and so is Manifest if art has one. A taken name is
-// errdefs.ErrAlreadyExists. If Add fails nothing of it is left; art stays until
-// [Artifact.Release].
-func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (Record, error) {
-	return Record{}, errdefs.ErrNotImplemented
-}
-
-// Update changes a record: change is given the record as it is and what it
-// leaves is stored, in one transaction, if it returns nil. It must not call the
-// store. ID cannot be changed. Blobs and root filesystems the record no longer
-// names are removed by the next [Store.GC].
-func (s *Store) Update(ctx context.Context, id string, change func(*Record) error) (Record, error) {
-	return Record{}, errdefs.ErrNotImplemented
-}
-
-// Delete removes a record, readable or not; errdefs.ErrNotFound if there is
-// none. What it held is removed by the next [Store.GC]: its root filesystem
-// must not be mounted any more.
-func (s *Store) Delete(ctx context.Context, id string) error { return errdefs.ErrNotImplemented }
+// snapshots is the snapshotter with metadata and leases.
+func (s *Store) snapshots() snapshots.Snapshotter { return s.meta.Snapshotter(s.snap) }
 
 // RootfsMounts returns what to mount ([rootfs.Mount]) to get the root
 // filesystem of the key [Record.Rootfs].
 func (s *Store) RootfsMounts(ctx context.Context, key string) ([]mount.Mount, error) {
-	return nil, errdefs.ErrNotImplemented
+	return s.snapshots().Mounts(s.Context(ctx), key)
 }
 
 // RootfsDir returns the directory that is the root filesystem of the key, for
 // where nothing can be mounted: only the native snapshotter has one, with
 // another it is errdefs.ErrNotImplemented.
 func (s *Store) RootfsDir(ctx context.Context, key string) (string, error) {
-	return "", errdefs.ErrNotImplemented
+	if s.snap != Native {
+		return "", fmt.Errorf("the %s snapshotter needs mounts: %w", s.snap, errdefs.ErrNotImplemented)
+	}
+	mounts, err := s.RootfsMounts(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	dir, ok := rootfs.BindSource(mounts)
+	if !ok {
+		return "", fmt.Errorf("root filesystem %s is no directory: %w", key, errdefs.ErrInternal)
+	}
+	return dir, nil
 }
 
-// PluginDir is the directory of a plugin's own things beside its root
-// filesystem (propagated mount, logs): <root>/plugins/<id>.
-func (s *Store) PluginDir(id string) string { return "" }
-
-// CreatePluginDir makes [Store.PluginDir] if it is missing, durably, and
-// returns it.
-func (s *Store) CreatePluginDir(ctx context.Context, id string) (string, error) {
-	return "", errdefs.ErrNotImplemented
+// rootDirs are the directories of a root with their modes. The root itself and
+// plugins can be passed through, so that what plugins mount there can be
+// reached by those who are allowed to.
+var rootDirs = []struct {
+	name string
+	mode os.FileMode
+}{
+	{".", 0o711},
+	{"plugins", 0o711},
+	{"content", 0o700},
+	{"content/blobs", 0o700},
+	{"content/blobs/sha256", 0o700},
+	{"content/ingest", 0o700},
+	{"snapshots", 0o700},
+	{"tmp", 0o700},
+	{"removing", 0o700},
 }
 
-// RemovePluginDir removes [Store.PluginDir] with all it holds. It refuses with
-// errdefs.ErrFailedPrecondition while something is mounted below it. A removal
-// that was interrupted is finished by [Open].
-func (s *Store) RemovePluginDir(ctx context.Context, id string) error {
-	return errdefs.ErrNotImplemented
+func (s *Store) makeDirs() error {
+	for _, d := range rootDirs {
+		if err := os.MkdirAll(filepath.Join(s.root, d.name), d.mode); err != nil {
+			return fmt.Errorf("make root: %w", err)
+		}
+	}
+	for _, d := range rootDirs {
+		if err := syncDir(filepath.Join(s.root, d.name)); err != nil {
+			return err
+		}
+	}
+	return syncDir(filepath.Dir(s.root))
+}
+
+// cleanTemporary removes what an earlier process left half made and half
+// removed.
+func (s *Store) cleanTemporary(ctx context.Context) error {
+	for _, name := range []string{"tmp", "removing"} {
+		dir := filepath.Join(s.root, name)
+		// Nothing may be removed through a mount that is still there.
+		if err := rootfs.Unmount(ctx, dir); err != nil {
+			return err
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			s.log.InfoContext(ctx, "remove what an interrupted operation left", "path", filepath.Join(dir, e.Name()))
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cleanSnapshots removes what a snapshotter had not finished making or removing
+// when its process ended. It must not be open.
+func (s *Store) cleanSnapshots() error {
+	for _, pattern := range []string{"new-*", "rm-*"} {
+		found, err := filepath.Glob(filepath.Join(s.root, "snapshots", "*", "snapshots", pattern))
+		if err != nil {
+			return err
+		}
+		for _, dir := range found {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dropOperations ends the leases of operations that cannot be running.
+func (s *Store) dropOperations(ctx context.Context) error {
+	ctx = s.Context(ctx)
+	all, err := s.leases.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		if strings.HasPrefix(l.ID, operationLease) {
+			if err := s.leases.Delete(ctx, l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// syncDir makes the entries of a directory durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if errors.Is(err, unix.EINVAL) {
+		err = nil // some file systems have nothing to sync
+	}
+	return errors.Join(err, f.Close())
 }

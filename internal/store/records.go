@@ -1,0 +1,295 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/metadata/boltutil"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"go.etcd.io/bbolt"
+
+	"github.com/outletd/outlet/internal/rootfs"
+)
+
+var validID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func checkID(id string) error {
+	if !validID.MatchString(id) {
+		return fmt.Errorf("%q is not a plugin id: %w", id, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// decodeRecord reads what is stored under id.
+func decodeRecord(id, b []byte) (Record, error) {
+	var head struct{ Version int }
+	if err := json.Unmarshal(b, &head); err != nil {
+		return Record{}, fmt.Errorf("record of plugin %s: %w: %w", id, err, errdefs.ErrDataLoss)
+	}
+	if head.Version < 1 || head.Version > recordVersion {
+		return Record{}, fmt.Errorf("record of plugin %s has version %d, this version of Outlet knows up to %d: %w", id, head.Version, recordVersion, errdefs.ErrDataLoss)
+	}
+	var r Record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Record{}, fmt.Errorf("record of plugin %s: %w: %w", id, err, errdefs.ErrDataLoss)
+	}
+	if r.ID != string(id) || r.Name == "" {
+		return Record{}, fmt.Errorf("record of plugin %s: it says it is %q with the name %q: %w", id, r.ID, r.Name, errdefs.ErrDataLoss)
+	}
+	return r, nil
+}
+
+// Records returns all records sorted by name, and those that cannot be read.
+func (s *Store) Records(ctx context.Context) (records []Record, damaged []Damaged, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		names := namesByID(tx)
+		return recordBucket(tx).ForEach(func(id, b []byte) error {
+			r, err := decodeRecord(id, b)
+			if err != nil {
+				damaged = append(damaged, Damaged{ID: string(id), Name: names[string(id)], Err: err})
+				return nil //nolint:nilerr // reported as damaged
+			}
+			records = append(records, r)
+			return nil
+		})
+	})
+	slices.SortFunc(records, func(a, b Record) int { return cmp.Compare(a.Name, b.Name) })
+	return records, damaged, err
+}
+
+// Get returns the record of a plugin's full id; errdefs.ErrNotFound if there is
+// none, errdefs.ErrDataLoss if it cannot be read.
+func (s *Store) Get(ctx context.Context, id string) (r Record, err error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, err
+	}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		r, err = getRecord(tx, id)
+		return err
+	})
+	return r, err
+}
+
+// Add stores the record of a new plugin whose content is art, prepares its
+// writable root filesystem, and makes the record the owner of both. It returns
+// the record as stored: Version, Generation (1), Rootfs, ConfigDigest and
+// Layers are set by it, and so is Manifest if art has one. A taken name is
+// errdefs.ErrAlreadyExists. If Add fails nothing of it is left; art stays until
+// [Artifact.Release].
+func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err error) {
+	if err := checkID(r.ID); err != nil {
+		return Record{}, err
+	}
+	if r.Name == "" {
+		return Record{}, fmt.Errorf("a plugin without a name: %w", errdefs.ErrInvalidArgument)
+	}
+	// Cheap to know now; decided below.
+	if err := s.db.View(func(tx *bbolt.Tx) error { return checkName(tx, r.Name, "") }); err != nil {
+		return Record{}, err
+	}
+	r.Generation = 1
+	art.describe(&r)
+	if r.Rootfs, err = s.PrepareRootfs(ctx, art, r.ID, r.Generation); err != nil {
+		return Record{}, err
+	}
+	err = s.meta.Update(func(tx *bbolt.Tx) error {
+		if recordBucket(tx).Get([]byte(r.ID)) != nil {
+			return fmt.Errorf("plugin %s already exists: %w", r.ID, errdefs.ErrAlreadyExists)
+		}
+		return s.putRecord(ctx, tx, &r, "")
+	})
+	if err != nil {
+		ctx := art.context(context.WithoutCancel(ctx))
+		return Record{}, errors.Join(err, s.snapshots().Remove(ctx, r.Rootfs))
+	}
+	return s.Get(context.WithoutCancel(ctx), r.ID)
+}
+
+// Update changes a record: change is given the record as it is and what it
+// leaves is stored, in one transaction, if it returns nil. It must not call the
+// store. ID cannot be changed. What the record names from then on must be held
+// by an [Artifact] until Update returns; blobs and root filesystems it no longer
+// names are removed by the next [Store.GC].
+func (s *Store) Update(ctx context.Context, id string, change func(*Record) error) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, err
+	}
+	err := s.meta.Update(func(tx *bbolt.Tx) error {
+		r, err := getRecord(tx, id)
+		if err != nil {
+			return err
+		}
+		name := r.Name
+		if err := change(&r); err != nil {
+			return err
+		}
+		if r.ID != id || r.Name == "" {
+			return fmt.Errorf("the id of plugin %s cannot be changed: %w", id, errdefs.ErrInvalidArgument)
+		}
+		return s.putRecord(ctx, tx, &r, name)
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	return s.Get(context.WithoutCancel(ctx), id)
+}
+
+// Delete removes a record, readable or not; errdefs.ErrNotFound if there is
+// none. What it held is removed by the next [Store.GC]: its root filesystem
+// must not be mounted any more.
+func (s *Store) Delete(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.meta.Update(func(tx *bbolt.Tx) error {
+		b := recordBucket(tx)
+		if b.Get([]byte(id)) == nil {
+			return fmt.Errorf("plugin %s: %w", id, errdefs.ErrNotFound)
+		}
+		if err := b.Delete([]byte(id)); err != nil {
+			return err
+		}
+		if name, ok := namesByID(tx)[id]; ok {
+			if err := nameBucket(tx).Delete([]byte(name)); err != nil {
+				return err
+			}
+		}
+		ctx := boltutil.WithTransaction(s.Context(ctx), tx)
+		err := s.leases.Delete(ctx, leases.Lease{ID: pluginLease + id})
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
+}
+
+// putRecord writes r, its name in the place of old, and its lease.
+func (s *Store) putRecord(ctx context.Context, tx *bbolt.Tx, r *Record, old string) error {
+	r.Version = recordVersion
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if r.Name != old {
+		if err := checkName(tx, r.Name, r.ID); err != nil {
+			return err
+		}
+		if old != "" {
+			if err := nameBucket(tx).Delete([]byte(old)); err != nil {
+				return err
+			}
+		}
+		if err := nameBucket(tx).Put([]byte(r.Name), []byte(r.ID)); err != nil {
+			return err
+		}
+	}
+	if err := recordBucket(tx).Put([]byte(r.ID), b); err != nil {
+		return err
+	}
+	return s.putLease(boltutil.WithTransaction(s.Context(ctx), tx), r)
+}
+
+// putLease makes the lease of r hold what r names and nothing else.
+func (s *Store) putLease(ctx context.Context, r *Record) error {
+	l := leases.Lease{ID: pluginLease + r.ID}
+	_, err := s.leases.Create(ctx, leases.WithID(l.ID))
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	held, err := s.leases.ListResources(ctx, l)
+	if err != nil {
+		return err
+	}
+	wanted := s.resources(r)
+	for _, res := range wanted {
+		if !slices.Contains(held, res) {
+			if err := s.leases.AddResource(ctx, l, res); err != nil {
+				return err
+			}
+		}
+	}
+	for _, res := range held {
+		if !slices.Contains(wanted, res) {
+			if err := s.leases.DeleteResource(ctx, l, res); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// resources are what a record needs to be kept.
+func (s *Store) resources(r *Record) []leases.Resource {
+	var res []leases.Resource
+	blob := func(d digest.Digest) {
+		if d != "" {
+			res = append(res, leases.Resource{ID: d.String(), Type: "content"})
+		}
+	}
+	snapshot := func(key string) {
+		if key != "" {
+			res = append(res, leases.Resource{ID: key, Type: "snapshots/" + s.snap})
+		}
+	}
+	blob(r.ConfigDigest)
+	if r.Manifest != nil {
+		blob(r.Manifest.Digest)
+	}
+	diffIDs := make([]digest.Digest, 0, len(r.Layers))
+	for _, l := range r.Layers {
+		blob(l.Blob.Digest)
+		diffIDs = append(diffIDs, l.DiffID)
+	}
+	if len(diffIDs) > 0 {
+		snapshot(rootfs.ChainID(diffIDs))
+	}
+	snapshot(r.Rootfs)
+	return res
+}
+
+func recordBucket(tx *bbolt.Tx) *bbolt.Bucket {
+	return tx.Bucket(bucketOutlet).Bucket(bucketRecords)
+}
+
+func nameBucket(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket(bucketOutlet).Bucket(bucketNames) }
+
+func getRecord(tx *bbolt.Tx, id string) (Record, error) {
+	b := recordBucket(tx).Get([]byte(id))
+	if b == nil {
+		return Record{}, fmt.Errorf("plugin %s: %w", id, errdefs.ErrNotFound)
+	}
+	return decodeRecord([]byte(id), b)
+}
+
+// checkName fails if name belongs to another plugin than id.
+func checkName(tx *bbolt.Tx, name, id string) error {
+	if owner := nameBucket(tx).Get([]byte(name)); owner != nil && string(owner) != id {
+		return &taken{name}
+	}
+	return nil
+}
+
+// taken has the text of docs/spec/managed-plugins.md §6.
+type taken struct{ name string }
+
+func (e *taken) Error() string { return "plugin " + e.name + " already exists" }
+func (e *taken) Unwrap() error { return errdefs.ErrAlreadyExists }
+
+func namesByID(tx *bbolt.Tx) map[string]string {
+	names := map[string]string{}
+	_ = nameBucket(tx).ForEach(func(name, id []byte) error {
+		names[string(id)] = string(name)
+		return nil
+	})
+	return names
+}
