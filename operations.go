@@ -41,8 +41,8 @@ type ListFilter struct {
 	// Enabled, if not nil, selects by [Plugin.Enabled].
 	Enabled *bool
 	// Capabilities are names or regular expressions compared with the
-	// capability part of each type; a plugin is selected if every one of them
-	// matches one of its types.
+	// capability part of each type; a plugin is selected if one of them matches
+	// one of its types.
 	Capabilities []string
 }
 
