@@ -18,6 +18,12 @@ import (
 // ProgramPath is where the test program lies in the bundles made here.
 const ProgramPath = "/program"
 
+// ProgramEnv names the built test program where a test cannot build it: in a
+// user namespace without a home.
+const ProgramEnv = "OUTLET_RUNTIMETEST_PROGRAM"
+
+const programPackage = "./internal/runtime/runtimetest/program"
+
 // A Box is a bundle for tests with what belongs to it.
 type Box struct {
 	runtime.Bundle
@@ -62,7 +68,11 @@ func NewBox(tb testing.TB, o BoxOptions) *Box {
 	b.Socket = filepath.Join(sockets, "test.sock")
 	must(tb, os.Link(program(tb, dir), filepath.Join(b.Rootfs, ProgramPath)))
 
-	spec := baseSpec(b, append([]string{ProgramPath}, append(o.Args, b.Mark)...))
+	cgroupsPath := "/outlet-test/" + b.ID
+	if testutil.Cgroups.Probe() != nil {
+		cgroupsPath = "" // runc does without only if none is asked for
+	}
+	spec := baseSpec(b, cgroupsPath, append([]string{ProgramPath}, append(o.Args, b.Mark)...))
 	if o.PIDHost {
 		ns := spec.Linux.Namespaces[:0]
 		for _, n := range spec.Linux.Namespaces {
@@ -115,7 +125,7 @@ func (b *Box) Processes(tb testing.TB) []string {
 	return pids
 }
 
-func baseSpec(b *Box, args []string) *specs.Spec {
+func baseSpec(b *Box, cgroupsPath string, args []string) *specs.Spec {
 	caps := []string{
 		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_MKNOD",
 		"CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT",
@@ -140,7 +150,7 @@ func baseSpec(b *Box, args []string) *specs.Spec {
 			mount("/run/docker/plugins", "bind", b.Owned[0], "rbind", "rshared"),
 		},
 		Linux: &specs.Linux{
-			CgroupsPath: "/outlet-test/" + b.ID,
+			CgroupsPath: cgroupsPath,
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.MountNamespace},
 				{Type: specs.NetworkNamespace},
@@ -156,7 +166,11 @@ func baseSpec(b *Box, args []string) *specs.Spec {
 func program(tb testing.TB, dir string) string {
 	tb.Helper()
 	path := filepath.Join(dir, "program")
-	raw, err := os.ReadFile(testutil.Build(tb, "./internal/runtime/runtimetest/program"))
+	from := os.Getenv(ProgramEnv)
+	if from == "" {
+		from = testutil.Build(tb, programPackage)
+	}
+	raw, err := os.ReadFile(from)
 	must(tb, err)
 	must(tb, os.WriteFile(path, raw, 0o755))
 	return path
