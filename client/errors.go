@@ -103,15 +103,6 @@ func connectError(ctx context.Context, h Host, err error) error {
 	return e
 }
 
-// classed is an error of this package's own: a text and its class.
-type classed struct {
-	class error
-	text  string
-}
-
-func (e *classed) Error() string { return e.text }
-func (e *classed) Unwrap() error { return e.class }
-
 // bare takes the method and address off what net/http returns: they name our
 // stand-in host, which tells a reader nothing.
 func bare(ctx context.Context, err error) error {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
 )
 
 // systemSocket is where the daemon of a machine listens.
@@ -67,7 +69,7 @@ func ParseHost(s string) (Host, error) {
 }
 
 func hostError(s, why string) error {
-	return &classed{errdefs.ErrInvalidArgument, fmt.Sprintf("invalid host %q: %s", s, why)}
+	return outlet.Errorf(errdefs.ErrInvalidArgument, "invalid host %q: %s", s, why)
 }
 
 // DefaultHost is where the daemon of this user listens: the machine's socket

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
 )
 
 // What is read of an answer at most, so that a stranger at the other end of a
@@ -57,8 +59,8 @@ func (c *Client) extension(ctx context.Context, r request) (*http.Response, erro
 func (c *Client) notOutlet(err error, method, path string) error {
 	e, ok := err.(*Error) //nolint:errorlint // made by send just now, never wrapped
 	if ok && e.Status == http.StatusNotFound && e.Message == "page not found" {
-		return &classed{errdefs.ErrNotImplemented, fmt.Sprintf(
-			"the daemon at %s does not know %s %s%s: it is not Outlet, or older than this client", c.host.where(), method, extensions, path)}
+		return outlet.Errorf(errdefs.ErrNotImplemented,
+			"the daemon at %s does not know %s %s%s: it is not Outlet, or older than this client", c.host.where(), method, extensions, path)
 	}
 	return err
 }
@@ -92,7 +94,7 @@ func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, erro
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, u, r.body)
 	if err != nil {
-		return nil, &classed{errdefs.ErrInvalidArgument, fmt.Sprintf("invalid request for %s: %v", c.host.where(), err)}
+		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "invalid request for %s: %v", c.host.where(), err)
 	}
 	for k, v := range r.header {
 		req.Header[k] = v
@@ -148,7 +150,7 @@ func readBounded(r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read the daemon's answer: %w", err)
 	}
 	if len(data) > maxAnswer {
-		return nil, &classed{errdefs.ErrResourceExhausted, fmt.Sprintf("the daemon's answer is longer than %d MiB", maxAnswer>>20)}
+		return nil, outlet.Errorf(errdefs.ErrResourceExhausted, "the daemon's answer is longer than %d MiB", maxAnswer>>20)
 	}
 	return data, nil
 }
@@ -157,7 +159,7 @@ func readBounded(r io.Reader) ([]byte, error) {
 func jsonBody(v any) (io.Reader, http.Header, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return nil, nil, &classed{errdefs.ErrInvalidArgument, fmt.Sprintf("encode request: %v", err)}
+		return nil, nil, outlet.Errorf(errdefs.ErrInvalidArgument, "encode request: %v", err)
 	}
 	return bytes.NewReader(data), http.Header{"Content-Type": {"application/json"}}, nil
 }
@@ -180,8 +182,8 @@ func (c *Client) negotiate(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("the daemon at %s: %w", c.host.where(), err)
 		}
 		if compareVersions(p.APIVersion, MinAPIVersion) < 0 {
-			return "", &classed{errdefs.ErrNotImplemented, fmt.Sprintf(
-				"API version %s is not supported by this client: the minimum supported API version is %s", p.APIVersion, MinAPIVersion)}
+			return "", outlet.Errorf(errdefs.ErrNotImplemented,
+				"API version %s is not supported by this client: the minimum supported API version is %s", p.APIVersion, MinAPIVersion)
 		}
 		if compareVersions(p.APIVersion, v) < 0 {
 			v = p.APIVersion
@@ -199,7 +201,7 @@ func (c *Client) negotiate(ctx context.Context) (string, error) {
 func checkVersion(v string) error {
 	for part := range strings.SplitSeq(v, ".") {
 		if _, err := strconv.ParseUint(part, 10, 31); err != nil {
-			return &classed{errdefs.ErrInvalidArgument, fmt.Sprintf("invalid API version %q", v)}
+			return outlet.Errorf(errdefs.ErrInvalidArgument, "invalid API version %q", v)
 		}
 	}
 	return nil
@@ -249,12 +251,12 @@ func filters(f map[string][]string) url.Values {
 // name stay as they are.
 func pluginPath(name, action string) (string, error) {
 	if strings.TrimSpace(name) == "" {
-		return "", &classed{errdefs.ErrInvalidArgument, "invalid plugin name or ID: value is empty"}
+		return "", outlet.Errorf(errdefs.ErrInvalidArgument, "invalid plugin name or ID: value is empty")
 	}
 	segments := strings.Split(name, "/")
 	for i, s := range segments {
 		if s == "" || s == "." || s == ".." {
-			return "", &classed{errdefs.ErrInvalidArgument, fmt.Sprintf("invalid plugin name or ID: %q", name)}
+			return "", outlet.Errorf(errdefs.ErrInvalidArgument, "invalid plugin name or ID: %q", name)
 		}
 		segments[i] = url.PathEscape(s)
 	}
@@ -264,7 +266,7 @@ func pluginPath(name, action string) (string, error) {
 // volumePath is the escaped path of a volume's route.
 func volumePath(name, action string) (string, error) {
 	if strings.TrimSpace(name) == "" || name == "." || name == ".." {
-		return "", &classed{errdefs.ErrInvalidArgument, fmt.Sprintf("invalid volume name: %q", name)}
+		return "", outlet.Errorf(errdefs.ErrInvalidArgument, "invalid volume name: %q", name)
 	}
 	return "/volumes/" + url.PathEscape(name) + action, nil
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
 )
 
 // lines calls each with every line of a stream of JSON values until the stream
@@ -46,7 +48,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 		part, err := in.ReadSlice('\n')
 		line = append(line, part...)
 		if len(line) > maxLine {
-			return nil, &classed{errdefs.ErrResourceExhausted, fmt.Sprintf("a line of the daemon's answer is longer than %d MiB", maxLine>>20)}
+			return nil, outlet.Errorf(errdefs.ErrResourceExhausted, "a line of the daemon's answer is longer than %d MiB", maxLine>>20)
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue

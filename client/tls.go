@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
 )
 
 // TLSFiles name the files of a TLS connection to a daemon, all in PEM.
@@ -32,11 +34,11 @@ func (f TLSFiles) Config() (*tls.Config, error) {
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &classed{errdefs.ErrInvalidArgument, fmt.Sprintf("%s holds no PEM certificate", f.CA)}
+			return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "%s holds no PEM certificate", f.CA)
 		}
 	}
 	if (f.Cert == "") != (f.Key == "") {
-		return nil, &classed{errdefs.ErrInvalidArgument, "a client certificate and its key are needed together"}
+		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "a client certificate and its key are needed together")
 	}
 	if f.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
@@ -58,7 +60,7 @@ func FromEnv(getenv func(string) string) (Options, error) {
 	}
 	dir := getenv("OUTLET_CERT_PATH")
 	if dir == "" {
-		return o, &classed{errdefs.ErrInvalidArgument, "OUTLET_TLS_VERIFY is set, but OUTLET_CERT_PATH does not say where ca.pem, cert.pem and key.pem are"}
+		return o, outlet.Errorf(errdefs.ErrInvalidArgument, "OUTLET_TLS_VERIFY is set, but OUTLET_CERT_PATH does not say where ca.pem, cert.pem and key.pem are")
 	}
 	cfg, err := TLSFiles{
 		CA:   filepath.Join(dir, "ca.pem"),

@@ -1,0 +1,259 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/distribution/reference"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/client"
+	"github.com/outletd/outlet/internal/progress"
+)
+
+type createOptions struct {
+	name, source string
+	compress     bool
+	quiet        bool
+}
+
+func newCreateCmd(env *Env, conn *connection) *cobra.Command {
+	var o createOptions
+	cmd := &cobra.Command{
+		Use:   "create [OPTIONS] PLUGIN PLUGIN-DATA-DIR|TAR|-",
+		Short: "Create a plugin from a rootfs and configuration",
+		Long: `Create a plugin from a rootfs and configuration.
+
+The plugin data directory must contain config.json and a directory rootfs;
+nothing else of it is sent. A tar archive of such a directory does as well, plain
+or compressed with gzip or zstd; - reads one from standard input.
+
+The plugin's name is printed. What it will be able to do once it is enabled, and
+what is doubtful in its configuration, is said on standard error.`,
+		Example: `  outlet create example/dirvol ./dirvol
+  outlet create --compress example/dirvol:v2 ./dirvol
+  tar -C ./dirvol -c config.json rootfs | outlet create example/dirvol -`,
+		Args:                  exactArgs(2),
+		DisableFlagsInUseLine: true,
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.name, o.source = args[0], args[1]
+			return runCreate(cmd.Context(), env, conn, o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.compress, "compress", false, "Compress the context using gzip")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing of privileges and progress")
+	return cmd
+}
+
+func runCreate(ctx context.Context, env *Env, conn *connection, o createOptions) error {
+	if err := checkNewName(o.name); err != nil {
+		return err
+	}
+	src, err := openContext(env, o)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	c, err := conn.open()
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // never fails
+
+	bar := newBar(env, o, src)
+	body := src.Reader
+	if bar != nil {
+		body = io.TeeReader(body, bar)
+	}
+	_, warnings, err := c.Create(ctx, o.name, body, outlet.CreateOptions{})
+	if bar != nil {
+		src.close() // the bar is written to until the body ends
+		bar.Clear()
+	}
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(env.Err, "Warning: %s\n", w)
+	}
+	if !o.quiet {
+		printPrivileges(ctx, env, c, o.name)
+	}
+	fmt.Fprintln(env.Out, o.name)
+	return nil
+}
+
+// checkNewName refuses early what the daemon would refuse late.
+func checkNewName(name string) error {
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return err
+	}
+	if _, ok := ref.(reference.Canonical); ok {
+		return fmt.Errorf("invalid name: %s", name)
+	}
+	return nil
+}
+
+// printPrivileges tells who created a plugin what it asks for. Failing to is
+// worth a warning, not an error: the plugin is there.
+func printPrivileges(ctx context.Context, env *Env, c *client.Client, name string) {
+	list, err := c.Privileges(ctx, name)
+	if err != nil {
+		fmt.Fprintf(env.Err, "Warning: the plugin's privileges could not be read: %v\n", err)
+		return
+	}
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintf(env.Err, "Plugin %q has the following privileges once it is enabled:\n", name)
+	for _, p := range list {
+		fmt.Fprintf(env.Err, " - %s: %v", oneLine(p.Name), p.Value)
+		if p.Words != "" {
+			fmt.Fprintf(env.Err, " (%s)", oneLine(p.Words))
+		}
+		fmt.Fprintln(env.Err)
+	}
+}
+
+func newBar(env *Env, o createOptions, src *pluginContext) *progress.Bar {
+	fd, ok := terminal(env.Err)
+	if !ok || o.quiet {
+		return nil
+	}
+	width, _, err := term.GetSize(fd)
+	if err != nil || width <= 0 {
+		width = 80
+	}
+	return progress.New(env.Err, "Sending "+o.name, src.size, width)
+}
+
+// pluginContext is what a plugin is created from, as a stream.
+type pluginContext struct {
+	io.Reader
+	size  int64 // 0 if it is not known
+	close func()
+}
+
+// openContext checks what the user named in Docker's order, and opens it.
+func openContext(env *Env, o createOptions) (*pluginContext, error) {
+	if o.source == "-" {
+		return &pluginContext{Reader: env.In, close: func() {}}, nil
+	}
+	st, err := os.Stat(o.source)
+	if err != nil {
+		return nil, err
+	}
+	if !st.IsDir() {
+		return openTar(o.source, st)
+	}
+	if err := checkConfig(filepath.Join(o.source, "config.json")); err != nil {
+		return nil, err
+	}
+	p := &packer{dir: o.source, warn: func(text string) { fmt.Fprintf(env.Err, "Warning: %s\n", text) }}
+	size, err := p.size()
+	if err != nil {
+		return nil, err
+	}
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.CloseWithError(pack(p, w, o.compress)) //nolint:errcheck // always nil
+	}()
+	if o.compress {
+		size = 0
+	}
+	return &pluginContext{Reader: r, size: size, close: func() {
+		r.Close() //nolint:errcheck // always nil
+		<-done
+	}}, nil
+}
+
+func pack(p *packer, w io.Writer, compress bool) error {
+	if !compress {
+		return p.pack(w)
+	}
+	zw := gzip.NewWriter(w)
+	return errors.Join(p.pack(zw), zw.Close())
+}
+
+// openTar opens a file that begins as a tar does, or as one compressed.
+func openTar(path string, st os.FileInfo) (*pluginContext, error) {
+	neither := fmt.Errorf("context must be a directory: %s is neither that nor a tar archive (plain, gzip or zstd)", path)
+	if !st.Mode().IsRegular() {
+		return nil, neither
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	in := bufio.NewReaderSize(f, 64<<10)
+	head, _ := in.Peek(512) //nolint:errcheck // a short file is no tar
+	isTar := len(head) >= 262 && string(head[257:262]) == "ustar"
+	isGzip := bytes.HasPrefix(head, []byte{0x1f, 0x8b})
+	isZstd := bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd})
+	if !isTar && !isGzip && !isZstd {
+		f.Close() //nolint:errcheck // only read from
+		return nil, neither
+	}
+	return &pluginContext{Reader: in, size: st.Size(), close: func() { f.Close() }}, nil //nolint:errcheck // only read from
+}
+
+// checkConfig only sees whether the file decodes; what is in it is the daemon's
+// to judge.
+func checkConfig(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s holds no config.json: it says what the plugin is (see \"outlet init --help\")", filepath.Dir(path))
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	data, err := readBounded(f, path)
+	if err != nil {
+		return err
+	}
+	var config outlet.Config
+	if err := json.Unmarshal(data, &config); err != nil {
+		return fmt.Errorf("%s: %w", path, jsonPlace(data, err))
+	}
+	return nil
+}
+
+// jsonPlace adds where in the file an error is.
+func jsonPlace(data []byte, err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	var at int64
+	switch {
+	case errors.As(err, &syntax):
+		at = syntax.Offset
+	case errors.As(err, &kind):
+		at = kind.Offset
+	default:
+		return err
+	}
+	before := data[:min(max(at-1, 0), int64(len(data)))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	column := len(before) - bytes.LastIndexByte(before, '\n')
+	return fmt.Errorf("line %d, column %d: %w", line, column, err)
+}
