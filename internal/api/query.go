@@ -1,0 +1,158 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// parseQuery returns the parameters of a request. Bodies are never parameters.
+func parseQuery(r *http.Request) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("%w", err)
+	}
+	return q, nil
+}
+
+// truthy reads a boolean parameter as Engine does: everything but the words
+// for no is yes.
+func truthy(s string) bool {
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "", "0", "no", "false", "none":
+		return false
+	}
+	return true
+}
+
+// filters are the values of the parameter of that name, sorted.
+type filters map[string][]string
+
+// parseFilters reads {"key":{"value":true}} or the older {"key":["value"]}.
+func parseFilters(s string) (filters, error) {
+	if s == "" {
+		return nil, nil
+	}
+	f := filters{}
+	var sets map[string]map[string]bool
+	if json.Unmarshal([]byte(s), &sets) == nil {
+		for key, set := range sets {
+			f[key] = slices.Sorted(maps.Keys(set))
+		}
+		return f, nil
+	}
+	var lists map[string][]string
+	if json.Unmarshal([]byte(s), &lists) != nil {
+		return nil, invalid("invalid filter")
+	}
+	for key, list := range lists {
+		slices.Sort(list)
+		f[key] = slices.Compact(list)
+	}
+	return f, nil
+}
+
+// only refuses keys that are not among known.
+func (f filters) only(known ...string) error {
+	for _, key := range slices.Sorted(maps.Keys(f)) {
+		if !slices.Contains(known, key) {
+			return invalid("invalid filter '%s'", key)
+		}
+	}
+	return nil
+}
+
+// boolean reads a key whose value is true or false; nil if it is not there.
+func (f filters) boolean(key string) (*bool, error) {
+	values, ok := f[key]
+	if !ok {
+		return nil, nil
+	}
+	yes := slices.Contains(values, "true") || slices.Contains(values, "1")
+	no := slices.Contains(values, "false") || slices.Contains(values, "0")
+	if yes == no {
+		return nil, invalid("invalid filter '%s=%s'", key, values)
+	}
+	return &yes, nil
+}
+
+// maxSeconds keeps times where nanoseconds since 1970 fit 64 bits.
+const maxSeconds = 9_000_000_000
+
+// parseTimestamp reads <seconds>[.<fraction>] since 1970.
+func parseTimestamp(s string) (time.Time, error) {
+	secs, frac, hasFrac := strings.Cut(s, ".")
+	sec, err := strconv.ParseInt(secs, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("invalid timestamp %q: invalid seconds %q: %w", s, secs, errors.Unwrap(err))
+	}
+	sec = min(max(sec, -maxSeconds), maxSeconds)
+	if !hasFrac {
+		return time.Unix(sec, 0), nil
+	}
+	if frac == "" || len(frac) > 20 || strings.Trim(frac, "0123456789") != "" {
+		return time.Time{}, fmt.Errorf("invalid timestamp %q: invalid nanoseconds %q: %w", s, frac, strconv.ErrSyntax)
+	}
+	nsec, err := strconv.ParseInt((frac + "000000000")[:9], 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("invalid timestamp %q: %w", s, err)
+	}
+	return time.Unix(sec, nsec), nil
+}
+
+// timeParam reads a parameter that is a timestamp; zero if it is empty.
+func timeParam(q url.Values, key string) (time.Time, error) {
+	s := q.Get(key)
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := parseTimestamp(s)
+	if err != nil {
+		return time.Time{}, invalid("invalid value for '%s': %w", key, err)
+	}
+	return t, nil
+}
+
+// lenientTimeParam is timeParam that reads RFC 3339 too.
+func lenientTimeParam(q url.Values, key string) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339Nano, q.Get(key)); err == nil {
+		return t, nil
+	}
+	return timeParam(q, key)
+}
+
+// checkRange refuses an end before the start.
+func checkRange(q url.Values, since, until time.Time) error {
+	if !until.IsZero() && until.Before(since) {
+		return invalid("`since` time (%s) cannot be after `until` time (%s)", q.Get("since"), q.Get("until"))
+	}
+	return nil
+}
+
+// durationParam reads a parameter in Go's form, 0 if it is not there.
+func durationParam(q url.Values, key string) (time.Duration, error) {
+	s := q.Get(key)
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, invalid("invalid %s %q", key, s)
+	}
+	return d, nil
+}
+
+// required returns a parameter that must not be empty.
+func required(q url.Values, key string) (string, error) {
+	if v := q.Get(key); v != "" {
+		return v, nil
+	}
+	return "", invalid("the parameter %q is missing", key)
+}

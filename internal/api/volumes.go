@@ -1,0 +1,118 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/outletd/outlet"
+)
+
+func (s *Server) listVolumes(w http.ResponseWriter, r *http.Request) error {
+	q, err := parseQuery(r)
+	if err != nil {
+		return err
+	}
+	f, err := parseFilters(q.Get("filters"))
+	if err != nil {
+		return err
+	}
+	if err := f.only("dangling", "driver", "label", "name"); err != nil {
+		return err
+	}
+	filter := outlet.VolumeFilter{Names: f["name"], Drivers: f["driver"], Labels: f["label"]}
+	if filter.Dangling, err = f.boolean("dangling"); err != nil {
+		return err
+	}
+	list, err := s.cfg.Volumes.List(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	if list.Volumes == nil {
+		list.Volumes = []outlet.Volume{}
+	}
+	if list.Warnings == nil {
+		list.Warnings = []string{}
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) createVolume(w http.ResponseWriter, r *http.Request) error {
+	var c outlet.VolumeCreate
+	if err := readJSON(r, &c); err != nil {
+		return err
+	}
+	ctx, cancel := s.detached(r)
+	defer cancel()
+	v, err := s.cfg.Volumes.Create(ctx, c)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, v)
+}
+
+func (s *Server) inspectVolume(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.cfg.Volumes.Inspect(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, v)
+}
+
+func (s *Server) removeVolume(w http.ResponseWriter, r *http.Request) error {
+	q, err := parseQuery(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.detached(r)
+	defer cancel()
+	if err := s.cfg.Volumes.Remove(ctx, r.PathValue("name"), truthy(q.Get("force"))); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// pruneVolumes deletes nothing. Engine prunes only volumes of its built-in
+// driver, of which there are none here; a habit must not delete remote data.
+func (s *Server) pruneVolumes(w http.ResponseWriter, r *http.Request) error {
+	q, err := parseQuery(r)
+	if err != nil {
+		return err
+	}
+	if _, err := parseFilters(q.Get("filters")); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		VolumesDeleted []string
+		SpaceReclaimed uint64
+	}{VolumesDeleted: []string{}})
+}
+
+type mountBody struct{ ID string }
+
+func (s *Server) mountVolume(w http.ResponseWriter, r *http.Request) error {
+	var b mountBody
+	if err := readJSON(r, &b); err != nil {
+		return err
+	}
+	ctx, cancel := s.detached(r)
+	defer cancel()
+	mountpoint, id, err := s.cfg.Volumes.Mount(ctx, r.PathValue("name"), b.ID)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct{ Mountpoint, ID string }{mountpoint, id})
+}
+
+func (s *Server) unmountVolume(w http.ResponseWriter, r *http.Request) error {
+	var b mountBody
+	if err := readJSON(r, &b); err != nil {
+		return err
+	}
+	ctx, cancel := s.detached(r)
+	defer cancel()
+	if err := s.cfg.Volumes.Unmount(ctx, r.PathValue("name"), b.ID); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
