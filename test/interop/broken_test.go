@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outletd/outlet/internal/testutil"
+	"github.com/outletd/outlet/internal/testutil/daemontest"
 )
 
 // brokenPlugin is a plugin that is broken in one way, and how that must be told.
@@ -121,23 +122,23 @@ func (b brokenPlugin) make(t *testing.T) string {
 func TestBrokenPluginsSayWhatIsWrong(t *testing.T) {
 	for _, cli := range []testutil.Feature{testutil.DockerCLI20, testutil.DockerCLI28} {
 		t.Run(string(cli), func(t *testing.T) {
-			d := startDaemon(t, "--start-timeout", "2s")
-			docker := d.docker(cli)
+			d := daemontest.Start(t, "--start-timeout", "2s")
+			docker := d.Docker(cli)
 			for _, b := range brokenPlugins {
 				t.Run(b.name, func(t *testing.T) {
 					r := docker("plugin", "create", "broken", b.make(t))
-					if r.code == 0 { // what is wrong with the config alone is refused earlier
+					if r.Code == 0 { // what is wrong with the config alone is refused earlier
 						r = docker("plugin", "enable", "broken")
-						if state := d.outlet("inspect", "-f", "{{.Enabled}} {{.Status.State}}", "broken").ok(); state != "false disabled" {
+						if state := d.Outlet("inspect", "-f", "{{.Enabled}} {{.Status.State}}", "broken").OK(); state != "false disabled" {
 							t.Errorf("after a failed enable it is %s", state)
 						}
-						defer func() { docker("plugin", "rm", "broken").ok() }()
+						defer func() { docker("plugin", "rm", "broken").OK() }()
 					}
-					if r.code == 0 {
+					if r.Code == 0 {
 						t.Fatal("it is enabled")
 					}
-					if !regexp.MustCompile(b.says).MatchString(r.err) {
-						t.Errorf("the error does not say %s:\n%s", b.says, r.err)
+					if !regexp.MustCompile(b.says).MatchString(r.Err) {
+						t.Errorf("the error does not say %s:\n%s", b.says, r.Err)
 					}
 				})
 			}
@@ -149,10 +150,10 @@ func TestBrokenPluginsSayWhatIsWrong(t *testing.T) {
 // take: here the daemon would wait for two minutes, which is longer than the
 // command is given.
 func TestAPluginThatExitsAtOnceIsNotWaitedFor(t *testing.T) {
-	d := startDaemon(t, "--start-timeout", "2m")
+	d := daemontest.Start(t, "--start-timeout", "2m")
 	b := brokenPlugins[len(brokenPlugins)-1]
-	d.outlet("create", "broken", b.make(t)).ok()
+	d.Outlet("create", "broken", b.make(t)).OK()
 	began := time.Now()
-	d.outlet("enable", "broken").refused("exited with status 3")
+	d.Outlet("enable", "broken").Refused("exited with status 3")
 	t.Logf("refused after %v", time.Since(began))
 }

@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"github.com/outletd/outlet/internal/testutil"
+	"github.com/outletd/outlet/internal/testutil/daemontest"
 )
 
 // rcloneDaemon starts a daemon with rclone as a managed plugin, and returns the
 // directory of the host that is its remote.
-func rcloneDaemon(t *testing.T) (d *daemon, remote string) {
+func rcloneDaemon(t *testing.T) (d *daemontest.Daemon, remote string) {
 	t.Helper()
 	testutil.Need(t, testutil.Root, testutil.Fuse, testutil.Rclone)
-	d = startDaemon(t)
+	d = daemontest.Start(t)
 	state := testutil.TempDir(t)
 	remote = filepath.Join(state, "cache/src")
 	for _, dir := range []string{filepath.Join(state, "config"), remote} {
@@ -23,11 +24,11 @@ func rcloneDaemon(t *testing.T) (d *daemon, remote string) {
 			t.Fatal(err)
 		}
 	}
-	d.outlet("create", "rclone", rclone(t)).ok()
-	d.outlet("set", "rclone", "config.source="+filepath.Join(state, "config"), "cache.source="+filepath.Join(state, "cache")).ok()
-	d.outlet("enable", "rclone").ok()
-	d.outlet("volume", "create", "-d", "rclone", "-o", "type=alias", "-o", "alias-remote=/data/cache/src",
-		"-o", "vfs-cache-mode=writes", "-o", "vfs-write-back=0s", "-o", "allow-other=true", "remote").ok()
+	d.Outlet("create", "rclone", rclone(t)).OK()
+	d.Outlet("set", "rclone", "config.source="+filepath.Join(state, "config"), "cache.source="+filepath.Join(state, "cache")).OK()
+	d.Outlet("enable", "rclone").OK()
+	d.Outlet("volume", "create", "-d", "rclone", "-o", "type=alias", "-o", "alias-remote=/data/cache/src",
+		"-o", "vfs-cache-mode=writes", "-o", "vfs-write-back=0s", "-o", "allow-other=true", "remote").OK()
 	return d, remote
 }
 
@@ -46,7 +47,7 @@ func content(t *testing.T, path, want string) {
 
 func TestRcloneServesAVolume(t *testing.T) {
 	d, remote := rcloneDaemon(t)
-	path := d.outlet("volume", "mount", "remote").ok()
+	path := d.Outlet("volume", "mount", "remote").OK()
 	if err := os.WriteFile(filepath.Join(path, "there"), []byte("through the mount"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -56,31 +57,31 @@ func TestRcloneServesAVolume(t *testing.T) {
 	}
 	content(t, filepath.Join(path, "back"), "on the host")
 
-	d.outlet("volume", "unmount", "remote").ok()
-	d.outlet("volume", "rm", "remote").ok()
-	d.outlet("disable", "rclone").ok()
-	d.outlet("rm", "rclone").ok()
-	if points, err := testutil.Mounts(d.dir); err != nil || len(points) != 0 {
+	d.Outlet("volume", "unmount", "remote").OK()
+	d.Outlet("volume", "rm", "remote").OK()
+	d.Outlet("disable", "rclone").OK()
+	d.Outlet("rm", "rclone").OK()
+	if points, err := testutil.Mounts(d.Dir()); err != nil || len(points) != 0 {
 		t.Errorf("mounts are left: %q, %v", points, err)
 	}
 }
 
 func TestRcloneComesBackAfterAKill(t *testing.T) {
 	d, _ := rcloneDaemon(t)
-	d.outlet("volume", "mount", "remote").ok()
-	pid := d.outlet("inspect", "-f", "{{.Status.PID}}", "rclone").ok()
-	run(t, nil, "kill", "-KILL", pid).ok()
+	d.Outlet("volume", "mount", "remote").OK()
+	pid := d.Outlet("inspect", "-f", "{{.Status.PID}}", "rclone").OK()
+	daemontest.Run(t, nil, "kill", "-KILL", pid).OK()
 	testutil.Eventually(t, 20*time.Second, func() error {
-		if state := d.outlet("inspect", "-f", "{{.Status.State}} {{.Status.Restarts}}", "rclone").ok(); state != "running 1" {
+		if state := d.Outlet("inspect", "-f", "{{.Status.State}} {{.Status.Restarts}}", "rclone").OK(); state != "running 1" {
 			return fmt.Errorf("it is %s", state)
 		}
 		return nil
 	})
 	// Its FUSE mount died with it: the leftover is gone, and a new volume works.
-	d.outlet("volume", "create", "-d", "rclone", "-o", "type=alias", "-o", "alias-remote=/data/cache/src", "again").ok()
-	path := d.outlet("volume", "mount", "again").ok()
+	d.Outlet("volume", "create", "-d", "rclone", "-o", "type=alias", "-o", "alias-remote=/data/cache/src", "again").OK()
+	path := d.Outlet("volume", "mount", "again").OK()
 	if _, err := os.ReadDir(path); err != nil {
 		t.Error(err)
 	}
-	d.outlet("volume", "unmount", "again").ok()
+	d.Outlet("volume", "unmount", "again").OK()
 }
