@@ -105,10 +105,19 @@ func (a *applier) apply(name string, hdr *tar.Header, data io.Reader, sink io.Wr
 	if err := a.create(name, base, hdr, data, sink); err != nil {
 		return err
 	}
-	if a.written != nil {
-		a.written[nameHash(name)] = struct{}{}
-	}
+	a.wrote(name)
 	return nil
+}
+
+// wrote remembers name and the directories on the way to it as this layer's.
+func (a *applier) wrote(name string) {
+	for ; a.written != nil && name != "/"; name = path.Dir(name) {
+		h := nameHash(name)
+		if _, known := a.written[h]; known {
+			return
+		}
+		a.written[h] = struct{}{}
+	}
 }
 
 // create makes the object. What is there already makes place, but for a

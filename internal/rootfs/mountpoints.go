@@ -48,8 +48,13 @@ func PrepareMountpoints(ctx context.Context, dir string, extra ...Mountpoint) er
 	if err != nil {
 		return err
 	}
-	p := preparer{tree: t}
 	defer t.close() //nolint:errcheck // opened with O_PATH: nothing to lose
+	return (&preparer{tree: t}).prepare(ctx, extra)
+}
+
+type preparer struct{ tree *tree }
+
+func (p *preparer) prepare(ctx context.Context, extra []Mountpoint) error {
 	for _, m := range standard {
 		if err := p.make(m, true); err != nil {
 			return fmt.Errorf("prepare %s: %w", m.Path, err)
@@ -71,8 +76,6 @@ func PrepareMountpoints(ctx context.Context, dir string, extra ...Mountpoint) er
 	}
 	return nil
 }
-
-type preparer struct{ tree *tree }
 
 // make makes one mount point. force replaces whatever is in the way.
 func (p *preparer) make(m Mountpoint, force bool) error {
