@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 
@@ -33,11 +34,11 @@ func Identify(pid int) (Identity, error) {
 // NewIdentity makes the identity of a process of this boot that was started at
 // start.
 func NewIdentity(pid int, start uint64) (Identity, error) {
-	boot, err := boot()
+	b, err := boot()
 	if err != nil {
 		return Identity{}, err
 	}
-	return Identity{PID: pid, Start: start, Boot: boot}, nil
+	return Identity{PID: pid, Start: start, Boot: b}, nil
 }
 
 // Check returns nil if the process exists, as a zombie too, and
@@ -53,7 +54,10 @@ func (id Identity) Check() error {
 	return nil
 }
 
-func boot() (string, error) {
+// boot cannot change in the life of a process.
+var boot = sync.OnceValues(readBoot)
+
+func readBoot() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("boot id: %w", err)
