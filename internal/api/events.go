@@ -68,8 +68,9 @@ func (s *Server) sendEvents(st *stream, sub *events.Subscription) error {
 		m, err := sub.Next(st.ctx)
 		switch {
 		case errors.Is(err, events.ErrTooSlow):
-			s.log.WarnContext(st.ctx, "an event stream was closed", "error", err, "lost", sub.Lost())
-			return nil
+			s.log.WarnContext(st.ctx, "an event stream was cut", "error", err, "lost", sub.Lost())
+			// A proper end would say that there was nothing more.
+			panic(http.ErrAbortHandler)
 		case err == io.EOF || st.ctx.Err() != nil: //nolint:errorlint // Next documents io.EOF itself
 			return nil
 		case err != nil:
