@@ -68,7 +68,7 @@ bench: build ## run the benchmarks, beside the limits they are measured against
 	@$(GO) test -run '^$$' -bench . -timeout 60m $(PKGS)
 
 soak: build ## run the endurance tests for SOAKTIME (3m)
-	@OUTLET_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -run '^TestSoak' -timeout 0 ./test/...
+	@OUTLET_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -run '^TestSoak' -timeout 0 ./test/soak
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@GO=$(GO) scripts/fuzz.sh $(FUZZTIME)

@@ -110,6 +110,16 @@ func (d *Daemon) Stop() {
 	d.cmd = nil
 }
 
+// Kill kills the daemon, as a crash would end it.
+func (d *Daemon) Kill() {
+	d.t.Helper()
+	if err := d.cmd.Process.Kill(); err != nil {
+		d.t.Error(err)
+	}
+	_ = d.cmd.Wait() // says that it was killed
+	d.cmd = nil
+}
+
 func (d *Daemon) end() {
 	if d.t.Failed() {
 		d.t.Logf("the daemon's log:\n%s", d.lastLog())
