@@ -1,5 +1,21 @@
 package host
 
+import (
+	"bufio"
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
 // EntrypointProblem is why a program inside a root filesystem cannot be
 // started.
 type EntrypointProblem struct {
@@ -19,4 +35,264 @@ func (p *EntrypointProblem) Error() string { return p.Reason }
 // looked up as the runtime does it: in pathEnv (a PATH, without the name) if it
 // has no slash, else relative to cwd. Links are followed inside the root
 // filesystem. It returns nil if it finds nothing, or if it cannot look.
-func DiagnoseEntrypoint(rootfs, cwd, argv0, pathEnv string) *EntrypointProblem { return nil }
+func DiagnoseEntrypoint(rootfs, cwd, argv0, pathEnv string) *EntrypointProblem {
+	root, err := unix.Open(rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(root)
+	d := diagnosis{root: root}
+	if strings.Contains(argv0, "/") {
+		name := argv0
+		if !path.IsAbs(name) {
+			name = path.Join("/", cwd, name)
+		}
+		return d.program(argv0, name, 0)
+	}
+	return d.search(argv0, cwd, pathEnv)
+}
+
+// diagnosis looks at files inside one root filesystem.
+type diagnosis struct {
+	root int // of its directory, O_PATH
+}
+
+// maxInterpreters is how many scripts may be interpreted by scripts; the
+// kernel's limit is close to it.
+const maxInterpreters = 4
+
+// search looks for a program in the directories of a PATH.
+func (d diagnosis) search(name, cwd, pathEnv string) *EntrypointProblem {
+	var refused *EntrypointProblem
+	for dir := range strings.SplitSeq(pathEnv, ":") {
+		if !path.IsAbs(dir) {
+			dir = path.Join("/", cwd, dir)
+		}
+		full := path.Join(dir, name)
+		mode, err := d.mode(full)
+		if err != nil || mode&unix.S_IFMT == unix.S_IFDIR {
+			continue
+		}
+		if mode&0o111 == 0 {
+			if refused == nil {
+				refused = &EntrypointProblem{Path: full, Reason: full + " is not executable: it lacks the x permission"}
+			}
+			continue
+		}
+		return d.program(full, full, 0)
+	}
+	if refused != nil {
+		return refused
+	}
+	return &EntrypointProblem{Path: name, Reason: fmt.Sprintf("there is no %s in the plugin's PATH (%s)", name, pathEnv)}
+}
+
+// program looks at the file that is to be executed. shown is what it is called
+// in texts, name its path inside the root filesystem, depth how many
+// interpreters led here.
+func (d diagnosis) program(shown, name string, depth int) *EntrypointProblem {
+	problem := func(format string, args ...any) *EntrypointProblem {
+		return &EntrypointProblem{Path: name, Reason: fmt.Sprintf(format, args...)}
+	}
+	mode, err := d.mode(name)
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
+		if target, ok := d.danglingLink(name); ok {
+			return problem("%s is a symbolic link to %s, which is not in the plugin's root filesystem", shown, printable(target))
+		}
+		return problem("there is no %s in the plugin's root filesystem", shown)
+	case errors.Is(err, unix.ELOOP):
+		return problem("%s is a symbolic link that leads nowhere", shown)
+	case err != nil:
+		return nil
+	case mode&unix.S_IFMT == unix.S_IFDIR:
+		return problem("%s is a directory", shown)
+	case mode&unix.S_IFMT != unix.S_IFREG:
+		return problem("%s is not a file", shown)
+	case mode&0o111 == 0:
+		return problem("%s is not executable: it lacks the x permission", shown)
+	}
+	f, err := d.open(name)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var start [4]byte
+	n, err := io.ReadFull(f, start[:])
+	switch {
+	case n == 0 && err != nil:
+		return problem("%s is empty", shown)
+	case bytes.HasPrefix(start[:n], []byte("#!")):
+		return d.script(shown, name, f, depth)
+	case bytes.Equal(start[:n], []byte(elf.ELFMAG)):
+		return d.elf(shown, name, f)
+	}
+	return problem("%s is neither a program nor a script that begins with #!", shown)
+}
+
+// script looks at the interpreter a script names.
+func (d diagnosis) script(shown, name string, f *os.File, depth int) *EntrypointProblem {
+	if _, err := f.Seek(2, io.SeekStart); err != nil {
+		return nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(f, 256)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	line = strings.TrimSuffix(line, "\n")
+	carriage := strings.HasSuffix(line, "\r")
+	// The kernel parts words at these two only.
+	fields := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
+	if len(fields) == 0 {
+		return &EntrypointProblem{Path: name, Reason: shown + " is a script that names no interpreter after #!"}
+	}
+	interpreter := fields[0]
+	if !path.IsAbs(interpreter) || depth == maxInterpreters {
+		return nil // relative to a directory that is not known, or endless
+	}
+	p := d.program(printable(interpreter), interpreter, depth+1)
+	if p == nil {
+		return nil
+	}
+	p.Reason = fmt.Sprintf("%s is a script for %s, but %s", shown, strings.TrimSuffix(interpreter, "\r"), p.Reason)
+	if carriage {
+		p.Reason += "; the script's lines end in CR LF, and the CR counts as part of the name"
+	}
+	return p
+}
+
+// printable returns a name as it can be shown: what a plugin's file says goes
+// to somebody's terminal.
+func printable(name string) string {
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}
+
+// elf looks at the machine a program was built for and at its loader.
+func (d diagnosis) elf(shown, name string, f *os.File) *EntrypointProblem {
+	problem := func(format string, args ...any) *EntrypointProblem {
+		return &EntrypointProblem{Path: name, Reason: fmt.Sprintf(format, args...)}
+	}
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return problem("%s is a damaged program: %v", shown, err)
+	}
+	defer e.Close()
+	if e.Type != elf.ET_EXEC && e.Type != elf.ET_DYN {
+		return problem("%s is no program: it is an object file", shown)
+	}
+	if arch := archOf(e); !runsOn(arch, runtime.GOARCH) {
+		return problem("%s is built for %s, this host is %s", shown, arch, runtime.GOARCH)
+	}
+	for _, p := range e.Progs {
+		if p.Type != elf.PT_INTERP || p.Filesz > 4096 {
+			continue
+		}
+		b := make([]byte, p.Filesz)
+		if _, err := p.ReadAt(b, 0); err != nil {
+			return problem("%s is a damaged program: %v", shown, err)
+		}
+		loader := string(bytes.TrimRight(b, "\x00"))
+		if _, err := d.mode(loader); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			return &EntrypointProblem{Path: loader, Reason: fmt.Sprintf(
+				"%s is linked dynamically and needs the loader %s, which is not in the plugin's root filesystem: link it statically, or add the loader and its libraries",
+				shown, printable(loader))}
+		}
+	}
+	return nil
+}
+
+// archOf returns the architecture a program was built for, as Go names it.
+func archOf(e *elf.File) string {
+	little := e.ByteOrder.String() == "LittleEndian"
+	switch e.Machine {
+	case elf.EM_X86_64:
+		return "amd64"
+	case elf.EM_386:
+		return "386"
+	case elf.EM_AARCH64:
+		return "arm64"
+	case elf.EM_ARM:
+		return "arm"
+	case elf.EM_PPC64:
+		if little {
+			return "ppc64le"
+		}
+		return "ppc64"
+	case elf.EM_S390:
+		return "s390x"
+	case elf.EM_RISCV:
+		return "riscv64"
+	case elf.EM_LOONGARCH:
+		return "loong64"
+	case elf.EM_MIPS:
+		arch := "mips"
+		if e.Class == elf.ELFCLASS64 {
+			arch = "mips64"
+		}
+		if little {
+			arch += "le"
+		}
+		return arch
+	}
+	return strings.ToLower(strings.TrimPrefix(e.Machine.String(), "EM_"))
+}
+
+// runsOn says whether programs for arch run on a host. Whether a 64-bit ARM
+// runs 32-bit programs depends on the processor; it gets the benefit of the
+// doubt.
+func runsOn(arch, host string) bool {
+	return arch == host || host == "amd64" && arch == "386" || host == "arm64" && arch == "arm"
+}
+
+// mode returns the mode of the file a path leads to inside the root filesystem.
+func (d diagnosis) mode(name string) (uint32, error) {
+	fd, err := d.path(name, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, err
+	}
+	return st.Mode, nil
+}
+
+// open opens for reading the regular file that mode found.
+func (d diagnosis) open(name string) (*os.File, error) {
+	// A file that was replaced meanwhile must not block.
+	fd, err := unix.Openat2(d.root, name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// path finds a path inside the root filesystem without opening what is there.
+func (d diagnosis) path(name string, flags uint64) (int, error) {
+	return unix.Openat2(d.root, name, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC | flags,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
+// danglingLink returns where the link called name leads.
+func (d diagnosis) danglingLink(name string) (string, bool) {
+	fd, err := d.path(name, unix.O_NOFOLLOW)
+	if err != nil {
+		return "", false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return "", false
+	}
+	return string(buf[:n]), true
+}
