@@ -1,0 +1,280 @@
+package manager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/moby/sys/mount"
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/host"
+	"github.com/outletd/outlet/internal/ocispec"
+	"github.com/outletd/outlet/internal/probe"
+	"github.com/outletd/outlet/internal/rootfs"
+	"github.com/outletd/outlet/internal/store"
+)
+
+// launch brings a plugin to where its socket accepts. If it fails, nothing of
+// what it started is left; for a first start nothing of what it set up either.
+// It runs beside the loop and touches nothing that belongs to that.
+func (u *unit) launch(ctx context.Context, rec store.Record, kind launchKind) (Task, error) {
+	if kind == launchBoot {
+		task, err := u.resume(ctx, rec)
+		if task != nil || err != nil {
+			return task, err
+		}
+		select { // a whole host of plugins is not started at once
+		case u.m.boot <- struct{}{}:
+			defer func() { <-u.m.boot }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	task, err := u.start(ctx, rec)
+	if err == nil && kind == launchFirst {
+		// Only a plugin that works is remembered as enabled.
+		_, err = u.m.store.Update(ctx, rec.ID, func(r *store.Record) error {
+			r.Enabled, r.Timeout, r.StartTimeout = true, rec.Timeout, rec.StartTimeout
+			return nil
+		})
+		if err != nil {
+			err = errors.Join(err, u.endFailed(ctx, task))
+			task = nil
+		}
+	}
+	if err != nil && kind == launchFirst {
+		if _, terr := u.teardown(context.WithoutCancel(ctx), nil); terr != nil {
+			err = errors.Join(err, terr)
+		}
+	}
+	return task, err
+}
+
+// resume goes on with a plugin that outlived the last manager. It returns
+// neither a task nor an error if there is none to go on with.
+func (u *unit) resume(ctx context.Context, rec store.Record) (Task, error) {
+	task, err := u.reattach(ctx)
+	if err != nil || task == nil {
+		return nil, err
+	}
+	if !u.m.liveRestore() { // the last manager was killed, or had it on
+		return nil, u.endFailed(ctx, task)
+	}
+	out, err := u.output()
+	if err == nil {
+		err = out.Resume()
+	}
+	if err != nil {
+		return nil, errors.Join(err, u.endFailed(ctx, task))
+	}
+	u.adopt(task, u.m.now())
+	if err := u.waitSocket(ctx, rec, task); err != nil {
+		return nil, errors.Join(u.explain(rec, task, err), u.endFailed(ctx, task))
+	}
+	return task, nil
+}
+
+// start starts the process and waits for its socket.
+func (u *unit) start(ctx context.Context, rec store.Record) (Task, error) {
+	b, err := u.prepare(ctx, rec)
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s did not start: %w", rec.Name, err)
+	}
+	out, err := u.output()
+	if err != nil {
+		return nil, err
+	}
+	if b.Stdout, b.Stderr, err = out.Begin(); err != nil {
+		return nil, err
+	}
+	began := u.m.now()
+	task, err := u.m.rt.Start(ctx, b)
+	_ = b.Stdout.Close() // the plugin has its own
+	_ = b.Stderr.Close() // as above
+	if err != nil {
+		// What a runtime prints is in its error already.
+		return nil, errors.Join(u.explain(rec, nil, err), u.drain(ctx))
+	}
+	u.adopt(task, began)
+	if err := u.waitSocket(ctx, rec, task); err != nil {
+		if ctx.Err() != nil {
+			return nil, errors.Join(ctx.Err(), u.endFailed(ctx, task))
+		}
+		// What it printed is part of the explanation, and all there once it
+		// has ended.
+		ended := u.endFailed(ctx, task)
+		return nil, errors.Join(u.explain(rec, task, err), ended)
+	}
+	return task, nil
+}
+
+func (u *unit) waitSocket(ctx context.Context, rec store.Record, task Task) error {
+	limit := rec.StartTimeout
+	if limit == 0 {
+		limit = u.m.cfg.StartTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return probe.WaitSocket(ctx, probe.Target{Dir: u.paths.sockets, Name: rec.Config.Interface.Socket}, task.Done())
+}
+
+// prepare makes everything ready on the host that the process needs, and
+// returns its bundle. What is ready already, from an earlier start, stays.
+func (u *unit) prepare(ctx context.Context, rec store.Record) (Bundle, error) {
+	warnings, err := outlet.Ready(rec.Config, rec.Settings)
+	if err != nil {
+		return Bundle{}, err
+	}
+	in, err := u.specInput(rec)
+	if err != nil {
+		return Bundle{}, err
+	}
+	spec, more, err := ocispec.Build(in)
+	if err != nil {
+		return Bundle{}, err
+	}
+	u.m.applyOptions(u, spec)
+	if err := u.prepareDirs(ctx, rec); err != nil {
+		return Bundle{}, err
+	}
+	if err := u.prepareRootfs(ctx, rec); err != nil {
+		return Bundle{}, err
+	}
+	if err := rootfs.PrepareMountpoints(ctx, u.paths.rootfs); err != nil {
+		return Bundle{}, err
+	}
+	for _, w := range append(warnings, more...) {
+		u.log.Warn("plugin's config", "warning", w)
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return Bundle{}, fmt.Errorf("encode the runtime spec: %w", err)
+	}
+	// Not synced and not renamed: a bundle does not outlive the host, and no
+	// runtime reads it before it is whole.
+	if err := os.WriteFile(filepath.Join(u.paths.bundle, "config.json"), raw, 0o600); err != nil {
+		return Bundle{}, fmt.Errorf("write the bundle: %w", err)
+	}
+	return u.bundle(rec), nil
+}
+
+// specInput gathers all that the plugin's runtime spec depends on.
+func (u *unit) specInput(rec store.Record) (ocispec.Input, error) {
+	c := u.m.cfg
+	in := ocispec.Input{
+		ID:              rec.ID,
+		Config:          rec.Config,
+		Settings:        rec.Settings,
+		Rootfs:          u.paths.rootfs,
+		SocketDir:       u.paths.sockets,
+		PropagatedDir:   u.paths.propagated,
+		Host:            u.m.facts,
+		CgroupParent:    c.CgroupParent,
+		Limits:          c.Resources,
+		NoNewPrivileges: c.NoNewPrivileges,
+		ReadonlyRootfs:  c.ReadonlyRootfs,
+	}
+	needs := ocispec.Lookup(in)
+	var errs []error
+	for _, path := range needs.Devices {
+		found, err := host.Devices(path)
+		errs = append(errs, err)
+		in.Devices = append(in.Devices, found...)
+	}
+	in.Missing = host.Missing(needs.Sources)
+	if u.m.facts.UserNS {
+		in.MountFlags = make(map[string][]string)
+		for _, source := range needs.Sources {
+			flags, err := host.MountFlags(source)
+			if err == nil { // a source that is not there is in Missing
+				in.MountFlags[source] = flags
+			}
+		}
+	}
+	return in, errors.Join(errs...)
+}
+
+// bundle is what the runtime is told of the plugin.
+func (u *unit) bundle(rec store.Record) Bundle {
+	b := Bundle{ID: rec.ID, Dir: u.paths.bundle, Owned: []string{u.paths.sockets}}
+	if rec.Config.PropagatedMount != "" {
+		b.Owned = append(b.Owned, u.paths.propagated)
+	}
+	return b
+}
+
+// prepareDirs makes the plugin's directories, empty where they were before.
+func (u *unit) prepareDirs(ctx context.Context, rec store.Record) error {
+	if err := os.MkdirAll(filepath.Join(u.paths.bundle, "rootfs"), 0o700); err != nil {
+		return fmt.Errorf("make the bundle: %w", err)
+	}
+	if err := os.MkdirAll(u.paths.sockets, 0o700); err != nil {
+		return fmt.Errorf("make the socket's directory: %w", err)
+	}
+	if err := clearDir(u.paths.sockets); err != nil { // a stale socket would seem to be the new one
+		return err
+	}
+	if rec.Config.PropagatedMount == "" {
+		return nil
+	}
+	if _, err := u.m.store.CreatePluginDir(ctx, rec.ID); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(u.paths.propagated, 0o755); err != nil {
+		return fmt.Errorf("make the propagated mount: %w", err)
+	}
+	if !u.m.rtInfo.Mounts {
+		return nil
+	}
+	if err := mount.MakeRShared(u.paths.propagated); err != nil {
+		return fmt.Errorf("make the propagated mount visible on the host: %w", err)
+	}
+	return nil
+}
+
+// clearDir removes what a directory holds, not the directory.
+func clearDir(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("clear %s: %w", dir, err)
+	}
+	defer root.Close() //nolint:errcheck // only a descriptor
+	d, err := root.Open(".")
+	if err != nil {
+		return fmt.Errorf("clear %s: %w", dir, err)
+	}
+	defer d.Close() //nolint:errcheck // as above
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("clear %s: %w", dir, err)
+	}
+	for _, name := range names {
+		if err := root.RemoveAll(name); err != nil {
+			return fmt.Errorf("clear %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+func (u *unit) prepareRootfs(ctx context.Context, rec store.Record) error {
+	if !u.m.rtInfo.Mounts {
+		return nil // paths.rootfs is the directory itself
+	}
+	mounted, err := mountinfo.Mounted(u.paths.rootfs)
+	if err != nil {
+		return fmt.Errorf("look at the root filesystem: %w", err)
+	}
+	if mounted {
+		return nil
+	}
+	mounts, err := u.m.store.RootfsMounts(ctx, rec.Rootfs)
+	if err != nil {
+		return err
+	}
+	return rootfs.Mount(ctx, mounts, u.paths.rootfs)
+}

@@ -1,0 +1,313 @@
+// Package manager runs Docker's managed plugins: it creates them from archives,
+// keeps them on disk, starts each in a container, watches over it, starts it
+// again when it ends, and hands out clients to those who use it.
+//
+// A program that embeds it makes one with [New], opens it with [Manager.Open],
+// and closes it with [Manager.Close]. Plugins outlive the manager if
+// [Config.LiveRestore] says so; the next manager on the same directories finds
+// them again.
+//
+// There is no HTTP server in it, no signal handling, no configuration file and
+// no global state: the daemon adds those. It does not make its process a
+// subreaper either; without one, how a plugin ended may not be known.
+package manager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/host"
+	"github.com/outletd/outlet/internal/ocispec"
+	"github.com/outletd/outlet/internal/pluginlog"
+	"github.com/outletd/outlet/internal/rootfs"
+	"github.com/outletd/outlet/internal/runtime"
+	"github.com/outletd/outlet/internal/store"
+)
+
+// These are what a program needs to bring parts of its own.
+type (
+	// Runtime runs the containers of plugins.
+	Runtime = runtime.Runtime
+	// Task is a container that a [Runtime] started.
+	Task = runtime.Task
+	// Bundle is what a [Runtime] starts.
+	Bundle = runtime.Bundle
+	// RuntimeInfo describes a [Runtime].
+	RuntimeInfo = runtime.Info
+	// Limits bounds what an archive may make a manager write or remember.
+	Limits = rootfs.Limits
+	// Resources bounds what a plugin may use of the host; 0 is no limit.
+	Resources = ocispec.Limits
+)
+
+// AuthzChain is the chain of authorization plugins of the program. The manager
+// takes a plugin out of it before it stops it, and asks for it to be put back
+// at its place when it is ready again.
+type AuthzChain interface {
+	Remove(name string)
+	Restore(name string)
+}
+
+// Config says where a manager keeps things and how it runs plugins.
+type Config struct {
+	// Root is the directory of what lasts: records, content, what plugins
+	// write. One manager at a time uses it.
+	Root string
+	// ExecRoot is the directory of what lasts until the host is restarted:
+	// sockets and bundles. It should be short, since it is part of the path of
+	// each plugin's socket.
+	ExecRoot string
+	// Runtime runs the plugins; required.
+	Runtime Runtime
+	// Snapshotter is "overlayfs", "native", or "" for what works here.
+	Snapshotter string
+	// LiveRestore lets plugins go on when the manager is closed.
+	LiveRestore bool
+	// StartTimeout bounds the wait for a plugin's socket where its user does
+	// not say; 0 is 15 s.
+	StartTimeout time.Duration
+	// StopTimeout is how long a plugin may take to end after SIGTERM before it
+	// is killed; 0 is 10 s.
+	StopTimeout time.Duration
+	// Limits bounds archives; fields that are 0 take their defaults.
+	Limits Limits
+	// Output bounds what is kept of what a plugin prints; its Dir is not used.
+	Output OutputLimits
+	// Resources bounds each plugin.
+	Resources Resources
+	// NoNewPrivileges and ReadonlyRootfs restrict every plugin.
+	NoNewPrivileges, ReadonlyRootfs bool
+	// CgroupParent is the cgroup that those of plugins are made in; "" is
+	// "/outlet".
+	CgroupParent string
+	// AuthzChain, if not nil, is kept in step with authorization plugins.
+	AuthzChain AuthzChain
+	// EventLogger, if not nil, is told of what users did: create, enable,
+	// disable, remove (docs/spec/managed-plugins.md §8). It must not block.
+	EventLogger func(action, id, name string)
+	// Logger is told what an operator should know; nil discards.
+	Logger *slog.Logger
+}
+
+// OutputLimits bounds what is kept of what a plugin prints.
+type OutputLimits struct {
+	MaxSize  int64 // of one file, in bytes; 0 is 10 MiB
+	MaxFiles int   // 0 is 3
+	// LinesPerSecond is above what lines are dropped; 0 is 10,000, negative is
+	// no limit.
+	LinesPerSecond int64
+}
+
+const (
+	defaultStartTimeout = 15 * time.Second
+	defaultStopTimeout  = 10 * time.Second
+	killTimeout         = 10 * time.Second // for what SIGKILL must end
+	bootStarts          = 4                // plugins started at the same time when a manager is opened
+)
+
+// Manager manages the plugins of one root. All methods are safe for concurrent
+// use. A plugin's name is its local name with or without the tag, its id, or a
+// unique prefix of that.
+type Manager struct {
+	cfg    Config
+	log    *slog.Logger
+	now    func() time.Time
+	rt     Runtime
+	rtInfo RuntimeInfo
+	host   host.Host
+	facts  host.Facts
+	picker *pluginlog.Picker
+	store  *store.Store
+	events publisher
+
+	revision atomic.Uint64 // see Revision
+
+	ctx    context.Context // of everything that runs until Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	gc     chan struct{} // has room for one: a collection is due
+	boot   chan struct{} // a place for each start at boot
+
+	mu       sync.RWMutex
+	units    map[string]*unit // by id
+	reserved map[string]struct{}
+	hooks    hooks
+	closed   bool
+}
+
+// New checks cfg and returns a manager that does nothing yet.
+func New(cfg Config) (*Manager, error) {
+	var errs []error
+	for _, dir := range []struct{ name, path string }{{"Root", cfg.Root}, {"ExecRoot", cfg.ExecRoot}} {
+		if !filepath.IsAbs(dir.path) {
+			errs = append(errs, outlet.Errorf(errdefs.ErrInvalidArgument, "%s must be an absolute path, not %q", dir.name, dir.path))
+		}
+	}
+	if cfg.Runtime == nil {
+		errs = append(errs, outlet.Errorf(errdefs.ErrInvalidArgument, "a Runtime is required"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	cfg.Root, cfg.ExecRoot = filepath.Clean(cfg.Root), filepath.Clean(cfg.ExecRoot)
+	cfg.StartTimeout = cmp.Or(cfg.StartTimeout, defaultStartTimeout)
+	cfg.StopTimeout = cmp.Or(cfg.StopTimeout, defaultStopTimeout)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	m := &Manager{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		now:      time.Now,
+		rt:       cfg.Runtime,
+		gc:       make(chan struct{}, 1),
+		boot:     make(chan struct{}, bootStarts),
+		units:    make(map[string]*unit),
+		reserved: make(map[string]struct{}),
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	return m, nil
+}
+
+// Subscribe returns a channel of the events that pass one of the filters (all
+// events, if there are none), and a function that ends the subscription. A
+// subscriber whose buffer is full misses events and is told so with
+// [EventLost].
+func (m *Manager) Subscribe(buffer int, filters ...EventFilter) (<-chan Event, func()) {
+	return m.events.subscribe(buffer, filters)
+}
+
+// Store is the store of the manager, for parts of the same program that keep
+// their own records in it. It is nil before [Manager.Open].
+func (m *Manager) Store() *store.Store { return m.store }
+
+// RuntimeInfo describes what runs the plugins. It is empty before
+// [Manager.Open].
+func (m *Manager) RuntimeInfo() RuntimeInfo { return m.rtInfo }
+
+// SetLiveRestore changes [Config.LiveRestore] of an open manager.
+func (m *Manager) SetLiveRestore(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cfg.LiveRestore = on
+}
+
+func (m *Manager) liveRestore() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.cfg.LiveRestore
+}
+
+// Revision is a number that is another one after anything changed that
+// [Manager.List] or [Manager.Inspect] show: it changes after the change can be
+// seen, and before the call that made it returns.
+func (m *Manager) Revision() uint64 { return m.revision.Load() }
+
+// all returns the units, in no order.
+func (m *Manager) all() []*unit {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	l := make([]*unit, 0, len(m.units))
+	for _, u := range m.units {
+		l = append(l, u)
+	}
+	return l
+}
+
+// find resolves what a user typed (docs/spec/managed-plugins.md §5.4).
+func (m *Manager) find(name string) (*unit, error) {
+	units := m.all()
+	slices.SortFunc(units, func(a, b *unit) int { return strings.Compare(a.id, b.id) })
+	known := make([]outlet.Identity, len(units))
+	for i, u := range units {
+		p, _ := u.look()
+		known[i] = outlet.Identity{ID: u.id, Name: p.Name}
+	}
+	i, err := outlet.Resolve(name, known)
+	if err != nil {
+		return nil, err
+	}
+	return units[i], nil
+}
+
+func (m *Manager) logEvent(action, id, name string) {
+	m.log.Info("plugin "+action, "plugin", name, "id", shortID(id))
+	if m.cfg.EventLogger != nil {
+		m.cfg.EventLogger(action, id, name)
+	}
+}
+
+// collectGarbage asks for a collection, which runs in the background.
+func (m *Manager) collectGarbage() {
+	select {
+	case m.gc <- struct{}{}:
+	default: // one is due already, and will see what is garbage now
+	}
+}
+
+func (m *Manager) runGC() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.gc:
+		}
+		st, err := m.store.GC(m.ctx)
+		switch {
+		case m.ctx.Err() != nil:
+		case err != nil:
+			m.log.Warn("garbage collection", "err", err)
+		default:
+			m.log.Debug("garbage collection", "blobs", st.Blobs, "bytes", st.Bytes, "snapshots", st.Snapshots, "took", st.Elapsed)
+		}
+	}
+}
+
+// CollectGarbage removes content that no plugin uses, and waits for it.
+func (m *Manager) CollectGarbage(ctx context.Context) error {
+	if _, err := m.store.GC(ctx); err != nil {
+		return fmt.Errorf("garbage collection: %w", err)
+	}
+	return nil
+}
+
+// launchUnit makes a unit known and starts its loop.
+func (m *Manager) launchUnit(u *unit) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return errClosed
+	}
+	m.units[u.id] = u
+	m.revision.Add(1)
+	u.ctx, u.cancel = context.WithCancel(m.ctx)
+	go u.run(u.ctx) // ended and waited for by u.close
+	return nil
+}
+
+func shortID(id string) string { return id[:min(12, len(id))] }
+
+// pluginOf is the public face of a record.
+func pluginOf(r store.Record) outlet.Plugin {
+	r = r.Clone()
+	return outlet.Plugin{
+		Config:          r.Config,
+		Enabled:         r.Enabled,
+		ID:              r.ID,
+		Name:            r.Name,
+		PluginReference: r.Reference,
+		Settings:        r.Settings,
+	}
+}

@@ -1,0 +1,210 @@
+package manager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
+)
+
+// Ref is a plugin somebody may use. It stays valid over restarts of the plugin;
+// once the plugin is disabled or removed its calls fail.
+type Ref struct{ u *unit }
+
+// Name is the plugin's local name with its tag.
+func (r Ref) Name() string { p, _ := r.u.look(); return p.Name }
+
+// ID is the plugin's id.
+func (r Ref) ID() string { return r.u.id }
+
+// Plugin returns what is known of the plugin at this moment.
+func (r Ref) Plugin() outlet.Plugin { return r.u.snapshot() }
+
+// Client returns a client of the plugin. Calls made while the plugin is being
+// started again wait until it is ready, within their own deadline.
+func (r Ref) Client() Caller { return r.u.client }
+
+// Caller calls a plugin's methods: args are encoded as JSON (nil: no body), the
+// answer is decoded into ret (nil: ignored).
+type Caller interface {
+	Call(ctx context.Context, method string, args, ret any) error
+}
+
+// Acquire looks up the plugin that a consumer calls name and that provides the
+// capability (for example "volumedriver"), and records h as one who holds it: a
+// plugin with holders is not disabled without force. The same holder may
+// acquire several times, and releases once.
+//
+// Ids and unique prefixes of at least 12 characters of them are names too. The
+// errors are those of docs/spec/v1-plugins.md §7.1: a plugin that is not there
+// is errdefs.ErrNotFound, so that the caller may look for a v1 plugin; one that
+// is there but disabled, or of another kind, is not.
+func (m *Manager) Acquire(ctx context.Context, name, capability string, h outlet.Holder) (Ref, error) {
+	ref, err := m.Lookup(ctx, name, capability)
+	if err != nil {
+		return Ref{}, err
+	}
+	if h.Since.IsZero() {
+		h.Since = m.now()
+	}
+	return ref, ref.u.hold(h)
+}
+
+// Lookup is [Manager.Acquire] without a holder.
+func (m *Manager) Lookup(_ context.Context, name, capability string) (Ref, error) {
+	u, err := m.find(name)
+	if err != nil {
+		return Ref{}, err
+	}
+	p, _ := u.look()
+	if !outlet.IsID(name) && p.Name != name && strings.HasPrefix(u.id, name) && len(name) < 12 {
+		return Ref{}, errNoPlugin(name) // a short prefix of an id is not a driver's name
+	}
+	if !p.Enabled {
+		return Ref{}, outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", p.Name)
+	}
+	if !provides(p, capability) {
+		return Ref{}, outlet.Errorf(errdefs.ErrInvalidArgument, "plugin does not provide %q capability", capability)
+	}
+	return Ref{u}, nil
+}
+
+// ReleaseHolder removes a holder from the plugin called name (or with that id).
+// It succeeds if the plugin is disabled or gone, or never had the holder.
+func (m *Manager) ReleaseHolder(_ context.Context, name string, h outlet.Holder) error {
+	u, err := m.find(name)
+	if err != nil {
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.holders, keyOf(h))
+	m.revision.Add(1)
+	return nil
+}
+
+// ByCapability returns the enabled plugins that provide the capability, sorted
+// by name.
+func (m *Manager) ByCapability(_ context.Context, capability string) []Ref {
+	var refs []Ref
+	for _, u := range m.all() {
+		if p, _ := u.look(); p.Enabled && provides(p, capability) {
+			refs = append(refs, Ref{u})
+		}
+	}
+	slices.SortFunc(refs, func(a, b Ref) int { return cmp.Compare(a.Name(), b.Name()) })
+	return refs
+}
+
+func provides(p outlet.Plugin, capability string) bool {
+	return slices.ContainsFunc(p.Config.Interface.Types, func(t outlet.Capability) bool { return t.Matches(capability) })
+}
+
+func errNoPlugin(name string) error {
+	return outlet.Errorf(errdefs.ErrNotFound, "plugin %q not found", name)
+}
+
+type holderKey struct{ kind, name string }
+
+func keyOf(h outlet.Holder) holderKey { return holderKey{h.Kind, h.Name} }
+
+// holders are those who use a plugin.
+type holders map[holderKey]outlet.Holder
+
+func (hs holders) list() []outlet.Holder {
+	l := make([]outlet.Holder, 0, len(hs))
+	for _, h := range hs {
+		l = append(l, h)
+	}
+	slices.SortFunc(l, func(a, b outlet.Holder) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
+	return l
+}
+
+// inUse is the error for a plugin that has holders. Its text begins as Docker's
+// does, and goes on with who they are.
+func (hs holders) inUse(name string) error {
+	const most = 10
+	var by []string
+	for _, h := range hs.list() {
+		if len(by) == most {
+			by = append(by, "…")
+			break
+		}
+		by = append(by, h.Kind+" "+h.Name)
+	}
+	return outlet.Errorf(errdefs.ErrConflict, "plugin %s is in use by %s", name, strings.Join(by, ", "))
+}
+
+// hold records h, unless the plugin is on its way out.
+func (u *unit) hold(h outlet.Holder) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closing || !u.plugin.Enabled {
+		return outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", u.plugin.Name)
+	}
+	if _, ok := u.holders[keyOf(h)]; !ok {
+		u.holders[keyOf(h)] = h
+		u.m.revision.Add(1)
+	}
+	return nil
+}
+
+// beginClosing keeps anybody from taking hold of the plugin, or, unless force
+// is set, refuses because somebody has. With force the holders lose their hold.
+func (u *unit) beginClosing(force bool) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.holders) > 0 {
+		if !force {
+			return u.holders.inUse(u.plugin.Name)
+		}
+		clear(u.holders)
+		u.m.revision.Add(1)
+	}
+	u.closing = true
+	return nil
+}
+
+func (u *unit) endClosing() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closing = false
+}
+
+// waitReady waits until the plugin's socket accepts, as long as it is on its
+// way there. changed is closed when that is no longer the last that is known.
+func (u *unit) waitReady(ctx context.Context) (p outlet.Plugin, changed <-chan struct{}, err error) {
+	for {
+		p, changed = u.look()
+		switch p.Status.State {
+		case outlet.StateRunning:
+			return p, changed, nil
+		case outlet.StateStarting, outlet.StateBackoff:
+		case outlet.StateFailed:
+			return p, changed, outlet.Errorf(errdefs.ErrUnavailable, "plugin %s failed: %s", p.Name, p.Status.Error)
+		default:
+			return p, changed, outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", p.Name)
+		}
+		select {
+		case <-changed:
+		case <-u.ended:
+			return p, changed, errClosed
+		case <-ctx.Done():
+			err := ctx.Err()
+			if p.Status.Error != "" {
+				err = errors.Join(err, errors.New(p.Status.Error))
+			}
+			return p, changed, outlet.Errorf(errdefs.ErrUnavailable, "plugin %s is not ready: %w", p.Name, err)
+		}
+	}
+}

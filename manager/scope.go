@@ -1,0 +1,20 @@
+package manager
+
+import (
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/scopedpath"
+)
+
+// scope translates paths in the plugin to paths of the host.
+func (u *unit) scope(p outlet.Plugin) scopedpath.Scope {
+	s := scopedpath.Scope{Root: u.paths.rootfs}
+	if p.Config.PropagatedMount != "" {
+		s.PropagatedMount, s.PropagatedDir = p.Config.PropagatedMount, u.paths.propagated
+	}
+	for _, mnt := range p.Settings.Mounts {
+		if mnt.IsBind() && !mnt.NotSet() {
+			s.Binds = append(s.Binds, scopedpath.Bind{Destination: mnt.Destination, Source: *mnt.Source})
+		}
+	}
+	return s
+}

@@ -1,0 +1,146 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/rootfs"
+)
+
+// teardown ends the process, if there is one, proves that nothing of it is
+// left, and takes away what was set up on the host for it. The data that the
+// plugin wrote stays.
+func (u *unit) teardown(ctx context.Context, task Task) (*outlet.Exit, error) {
+	var exit *outlet.Exit
+	if task != nil {
+		e, err := u.end(ctx, task)
+		if err != nil {
+			return nil, err
+		}
+		exit = &e
+	} else if err := u.m.rt.Purge(ctx, u.id); err != nil {
+		return nil, fmt.Errorf("end what is left of it: %w", err)
+	}
+	errs := []error{u.drain(ctx)}
+	for _, dir := range []string{u.paths.propagated, u.paths.bundle, u.paths.sockets} {
+		errs = append(errs, rootfs.Unmount(ctx, dir))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return exit, err
+	}
+	for _, dir := range []string{u.paths.bundle, u.paths.sockets} {
+		if err := os.RemoveAll(dir); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", dir, err))
+		}
+	}
+	return exit, errors.Join(errs...)
+}
+
+// end asks the process to end, then makes it, and removes the container.
+func (u *unit) end(ctx context.Context, task Task) (outlet.Exit, error) {
+	if err := task.Signal(ctx, syscall.SIGTERM); err != nil && !errdefs.IsNotFound(err) {
+		u.log.Warn("ask the plugin to end", "err", err)
+	}
+	t := time.NewTimer(u.m.cfg.StopTimeout)
+	defer t.Stop()
+	select {
+	case <-task.Done():
+	case <-t.C:
+		u.log.Warn("the plugin did not end when asked to and is killed", "after", u.m.cfg.StopTimeout)
+	}
+	return task.Exit(), u.remove(ctx, task)
+}
+
+// remove kills whatever is left of a container and removes it.
+func (u *unit) remove(ctx context.Context, task Task) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	select {
+	case <-task.Done():
+	default:
+		if err := task.Kill(ctx); err != nil {
+			return fmt.Errorf("kill the plugin: %w", err)
+		}
+		select {
+		case <-task.Done():
+		case <-ctx.Done():
+			return fmt.Errorf("the plugin could not be ended: process %d is still there", task.PID())
+		}
+	}
+	return task.Delete(ctx)
+}
+
+// endFailed kills a process that did not become ready. What was set up for it
+// stays for the next start.
+func (u *unit) endFailed(ctx context.Context, task Task) error {
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(u.remove(ctx, task), u.clearAfterExit(ctx, nil))
+}
+
+// clearAfterExit clears away what a process that ended left behind and that
+// would be in the way of the next one: other processes of its container, mounts
+// it made, output not yet picked up.
+func (u *unit) clearAfterExit(ctx context.Context, task Task) error {
+	var errs []error
+	if task != nil {
+		errs = append(errs, u.remove(ctx, task))
+	}
+	errs = append(errs, u.drain(ctx))
+	if u.m.rtInfo.Mounts {
+		errs = append(errs, u.unmountDead())
+	}
+	return errors.Join(errs...)
+}
+
+// unmountDead unmounts what the plugin served itself (FUSE) below the propagated
+// mount and does not any more: it would be in the way of the next start, and
+// answers nobody. Other mounts, of a remote file system for example, go on
+// serving those who use them, and the plugin finds them again.
+func (u *unit) unmountDead() error {
+	dir, err := filepath.EvalSymlinks(u.paths.propagated)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("look for dead mounts: %w", err)
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return fmt.Errorf("look for dead mounts: %w", err)
+	}
+	var errs []error
+	for _, m := range slices.Backward(mounts) { // the kernel lists the deepest last
+		var st unix.Statfs_t
+		if !strings.HasPrefix(m.FSType, "fuse") || !errors.Is(unix.Statfs(m.Mountpoint, &st), unix.ENOTCONN) {
+			continue
+		}
+		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s, which nobody serves any more: %w", m.Mountpoint, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// drain picks up the output of a process that ended.
+func (u *unit) drain(ctx context.Context) error {
+	out, err := u.output()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
+	defer cancel()
+	return out.Drain(ctx)
+}
