@@ -41,8 +41,7 @@ To run it by Outlet:
     examples/dirvol/build.sh /tmp/dirvol && outlet create dirvol /tmp/dirvol && outlet enable dirvol
 
 To run it by hand, as a v1 plugin that Docker and Podman find too:
-    dirvol -data /var/lib/dirvol -socket /run/docker/plugins/dirvol.sock
-`
+    dirvol -data /var/lib/dirvol -socket /run/docker/plugins/dirvol.sock`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -110,7 +109,9 @@ func serve(ctx context.Context, data, socket string, size int64, logger *log.Log
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err = server.Shutdown(bounded)
-	<-served
+	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return errors.Join(err, d.unmountAll())
 }
 

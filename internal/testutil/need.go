@@ -166,6 +166,7 @@ func (f Feature) Probe() error {
 		if _, err := exec.LookPath("containerd"); err != nil {
 			return err
 		}
+	default: // all there is to it is the program
 	}
 	_, err := f.program()
 	return err
@@ -199,11 +200,12 @@ func (f Feature) program() (string, error) {
 			return path, nil
 		}
 		return exec.LookPath("/usr/sbin/runc")
+	default:
+		if !slices.Contains(Features(), f) {
+			return "", fmt.Errorf("no feature %q", string(f))
+		}
+		return exec.LookPath(string(f))
 	}
-	if !slices.Contains(Features(), f) {
-		return "", fmt.Errorf("no feature %q", string(f))
-	}
-	return exec.LookPath(string(f))
 }
 
 func needRoot() error {

@@ -24,7 +24,7 @@ const modulePath = "github.com/outletd/outlet"
 // unmounted, so that removing cannot reach what they show.
 func TempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(tempBase(), "ot")
+	dir, err := os.MkdirTemp(tempBase(), "ot") //nolint:usetesting // its paths are too long
 	if err != nil {
 		t.Fatal(err)
 	}

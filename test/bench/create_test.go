@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -109,8 +110,8 @@ func writeTree(b *testing.B, path string) {
 // it into a blob and hashes that.
 func createLimit(b *testing.B, archive string) time.Duration {
 	b.Helper()
-	dir, err := os.MkdirTemp(filepath.Dir(archive), "limit")
-	if err != nil {
+	dir := filepath.Join(filepath.Dir(archive), "limit")
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
@@ -167,7 +168,7 @@ func unpack(r io.Reader, dir string) error {
 	in := tar.NewReader(r)
 	for {
 		h, err := in.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			_, err := io.Copy(io.Discard, r) // the padding behind the end
 			return err
 		}
