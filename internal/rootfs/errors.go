@@ -2,26 +2,16 @@ package rootfs
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet"
 )
 
-// invalid is an error with a text of its own that is of the class
-// errdefs.ErrInvalidArgument: everything that is wrong with an archive.
-type invalid struct {
-	text  string
-	cause error
-}
-
-func (e *invalid) Error() string   { return e.text }
-func (e *invalid) Unwrap() []error { return []error{errdefs.ErrInvalidArgument, e.cause} }
-
-// invalidf formats like fmt.Errorf; a cause given with %w stays in the chain.
+// invalidf is an error about what is wrong with an archive.
 func invalidf(format string, args ...any) error {
-	err := fmt.Errorf(format, args...)
-	return &invalid{text: err.Error(), cause: err}
+	return outlet.Errorf(errdefs.ErrInvalidArgument, format, args...)
 }
 
 // hostError is a failure of where the archive goes to, readError one of where

@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet"
 )
 
 // Mount mounts a root filesystem on target, an existing directory. On failure
@@ -79,7 +81,7 @@ func Unmount(ctx context.Context, target string) error {
 	for _, m := range mounts {
 		names = append(names, m.Mountpoint)
 	}
-	return errors.Join(fmt.Errorf("still mounted: %s: %w", strings.Join(names, ", "), errdefs.ErrFailedPrecondition), last)
+	return errors.Join(outlet.Errorf(errdefs.ErrFailedPrecondition, "still mounted: %s", strings.Join(names, ", ")), last)
 }
 
 // Mounted says whether anything is mounted on or below dir.

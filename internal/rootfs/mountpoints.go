@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet"
 )
 
 // Mountpoint is a place in a root filesystem that something will be mounted on.
@@ -136,7 +138,7 @@ func (p *preparer) giveWay(parent int, base string, force bool) error {
 		return err
 	}
 	if !force && st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return fmt.Errorf("%q is a file where a directory is needed: %w", base, errdefs.ErrFailedPrecondition)
+		return outlet.Errorf(errdefs.ErrFailedPrecondition, "%q is a file where a directory is needed", base)
 	}
 	return unix.Unlinkat(parent, base, 0)
 }
@@ -152,7 +154,7 @@ func (p *preparer) file(parent int, name string, force bool) error {
 		return err
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		if !force {
-			return fmt.Errorf("it is a directory where a file is needed: %w", errdefs.ErrFailedPrecondition)
+			return outlet.Errorf(errdefs.ErrFailedPrecondition, "it is a directory where a file is needed")
 		}
 		return nil // mounting on it fails with the runtime's text; nothing of the plugin's is removed for that
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:

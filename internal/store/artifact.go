@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -141,7 +142,7 @@ func (s *Store) create(ctx context.Context, a *Artifact, r io.Reader, limits roo
 	}
 	dir, ok := rootfs.BindSource(mounts)
 	if !ok {
-		return fmt.Errorf("the %s snapshotter has no directory for a lowest layer: %w", s.snap, errdefs.ErrInternal)
+		return outlet.Errorf(errdefs.ErrInternal, "the %s snapshotter has no directory for a lowest layer", s.snap)
 	}
 	layer, err := s.newLayerWriter(lctx)
 	if err != nil {
@@ -187,7 +188,7 @@ func (s *Store) create(ctx context.Context, a *Artifact, r io.Reader, limits roo
 func withRootfs(config []byte, diffID digest.Digest) ([]byte, error) {
 	config = bytes.TrimSpace(config)
 	if !json.Valid(config) || config[0] != '{' {
-		return nil, fmt.Errorf("config is not a JSON object: %w", errdefs.ErrInternal)
+		return nil, outlet.Errorf(errdefs.ErrInternal, "config is not a JSON object")
 	}
 	body := bytes.TrimSpace(config[1 : len(config)-1])
 	var out bytes.Buffer

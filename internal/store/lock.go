@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet"
 )
 
 // lockRoot takes the root for this process. The lock ends with the file, that
@@ -23,7 +25,7 @@ func lockRoot(root string) (*os.File, error) {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		pid, _ := io.ReadAll(io.LimitReader(f, 32))
 		_ = f.Close()
-		return nil, fmt.Errorf("root %s is in use by another daemon%s: %w", root, pidText(string(pid)), errdefs.ErrUnavailable)
+		return nil, outlet.Errorf(errdefs.ErrUnavailable, "root %s is in use by another daemon%s", root, pidText(string(pid)))
 	}
 	if err == nil {
 		err = f.Truncate(0)

@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -55,7 +55,7 @@ func (s *Store) RemovePluginDir(ctx context.Context, id string) error {
 		return err
 	}
 	if mounted {
-		return fmt.Errorf("remove %s: something is mounted in it: %w", dir, errdefs.ErrFailedPrecondition)
+		return outlet.Errorf(errdefs.ErrFailedPrecondition, "remove %s: something is mounted in it", dir)
 	}
 	gone := filepath.Join(s.root, "removing", id+"-"+rand.Text())
 	err = os.Rename(dir, gone)

@@ -1,7 +1,8 @@
 package store
 
 import (
-	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -43,8 +44,9 @@ type Record struct {
 	// created, one more with each upgrade.
 	Generation int
 	ServiceID  string `json:",omitempty"`
-	// GrantedFor is the config its user granted the privileges of; "" for a
-	// created plugin.
+	// Granted are the privileges its user granted, and GrantedFor the config
+	// they were granted for. A created plugin has none.
+	Granted    outlet.Privileges
 	GrantedFor digest.Digest `json:",omitempty"`
 	CreatedAt  time.Time
 	// Rootfs is the key of the plugin's writable root filesystem
@@ -70,14 +72,24 @@ type Damaged struct {
 
 // Clone returns a copy that shares nothing with r.
 func (r Record) Clone() Record {
-	b, err := json.Marshal(r)
-	if err != nil {
-		// A record is plain data: what cannot be encoded never got in.
-		panic("store: record cannot be encoded: " + err.Error())
+	r.Config, r.Settings, r.Granted = r.Config.Clone(), r.Settings.Clone(), r.Granted.Clone()
+	if r.Manifest != nil {
+		m := cloneDescriptor(*r.Manifest)
+		r.Manifest = &m
 	}
-	var c Record
-	if err := json.Unmarshal(b, &c); err != nil {
-		panic("store: record cannot be decoded: " + err.Error())
+	r.Layers = slices.Clone(r.Layers)
+	for i := range r.Layers {
+		r.Layers[i].Blob = cloneDescriptor(r.Layers[i].Blob)
 	}
-	return c
+	return r
+}
+
+func cloneDescriptor(d ocispec.Descriptor) ocispec.Descriptor {
+	d.URLs, d.Data, d.Annotations = slices.Clone(d.URLs), slices.Clone(d.Data), maps.Clone(d.Annotations)
+	if d.Platform != nil {
+		p := *d.Platform
+		p.OSFeatures = slices.Clone(p.OSFeatures)
+		d.Platform = &p
+	}
+	return d
 }

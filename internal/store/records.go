@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.etcd.io/bbolt"
 
+	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -22,7 +22,7 @@ var validID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func checkID(id string) error {
 	if !validID.MatchString(id) {
-		return fmt.Errorf("%q is not a plugin id: %w", id, errdefs.ErrInvalidArgument)
+		return outlet.Errorf(errdefs.ErrInvalidArgument, "%q is not a plugin id", id)
 	}
 	return nil
 }
@@ -31,17 +31,17 @@ func checkID(id string) error {
 func decodeRecord(id, b []byte) (Record, error) {
 	var head struct{ Version int }
 	if err := json.Unmarshal(b, &head); err != nil {
-		return Record{}, fmt.Errorf("record of plugin %s: %w: %w", id, err, errdefs.ErrDataLoss)
+		return Record{}, outlet.Errorf(errdefs.ErrDataLoss, "record of plugin %s: %w", id, err)
 	}
 	if head.Version < 1 || head.Version > recordVersion {
-		return Record{}, fmt.Errorf("record of plugin %s has version %d, this version of Outlet knows up to %d: %w", id, head.Version, recordVersion, errdefs.ErrDataLoss)
+		return Record{}, outlet.Errorf(errdefs.ErrDataLoss, "record of plugin %s has version %d, this version of Outlet knows up to %d", id, head.Version, recordVersion)
 	}
 	var r Record
 	if err := json.Unmarshal(b, &r); err != nil {
-		return Record{}, fmt.Errorf("record of plugin %s: %w: %w", id, err, errdefs.ErrDataLoss)
+		return Record{}, outlet.Errorf(errdefs.ErrDataLoss, "record of plugin %s: %w", id, err)
 	}
 	if r.ID != string(id) || r.Name == "" {
-		return Record{}, fmt.Errorf("record of plugin %s: it says it is %q with the name %q: %w", id, r.ID, r.Name, errdefs.ErrDataLoss)
+		return Record{}, outlet.Errorf(errdefs.ErrDataLoss, "record of plugin %s: it says it is %q with the name %q", id, r.ID, r.Name)
 	}
 	return r, nil
 }
@@ -91,7 +91,7 @@ func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err
 		return Record{}, err
 	}
 	if r.Name == "" {
-		return Record{}, fmt.Errorf("a plugin without a name: %w", errdefs.ErrInvalidArgument)
+		return Record{}, outlet.Errorf(errdefs.ErrInvalidArgument, "a plugin without a name")
 	}
 	// Cheap to know now; decided below.
 	if err := s.db.View(func(tx *bbolt.Tx) error { return checkName(tx, r.Name, "") }); err != nil {
@@ -104,7 +104,7 @@ func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err
 	}
 	err = s.meta.Update(func(tx *bbolt.Tx) error {
 		if recordBucket(tx).Get([]byte(r.ID)) != nil {
-			return fmt.Errorf("plugin %s already exists: %w", r.ID, errdefs.ErrAlreadyExists)
+			return outlet.Errorf(errdefs.ErrAlreadyExists, "plugin %s already exists", r.ID)
 		}
 		return s.putRecord(ctx, tx, &r, "")
 	})
@@ -134,7 +134,7 @@ func (s *Store) Update(ctx context.Context, id string, change func(*Record) erro
 			return err
 		}
 		if r.ID != id || r.Name == "" {
-			return fmt.Errorf("the id of plugin %s cannot be changed: %w", id, errdefs.ErrInvalidArgument)
+			return outlet.Errorf(errdefs.ErrInvalidArgument, "the id of plugin %s cannot be changed", id)
 		}
 		return s.putRecord(ctx, tx, &r, name)
 	})
@@ -154,7 +154,7 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	return s.meta.Update(func(tx *bbolt.Tx) error {
 		b := recordBucket(tx)
 		if b.Get([]byte(id)) == nil {
-			return fmt.Errorf("plugin %s: %w", id, errdefs.ErrNotFound)
+			return outlet.Errorf(errdefs.ErrNotFound, "plugin %s", id)
 		}
 		if err := b.Delete([]byte(id)); err != nil {
 			return err
@@ -266,7 +266,7 @@ func nameBucket(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket(bucketOutlet).Buc
 func getRecord(tx *bbolt.Tx, id string) (Record, error) {
 	b := recordBucket(tx).Get([]byte(id))
 	if b == nil {
-		return Record{}, fmt.Errorf("plugin %s: %w", id, errdefs.ErrNotFound)
+		return Record{}, outlet.Errorf(errdefs.ErrNotFound, "plugin %s", id)
 	}
 	return decodeRecord([]byte(id), b)
 }
@@ -274,16 +274,10 @@ func getRecord(tx *bbolt.Tx, id string) (Record, error) {
 // checkName fails if name belongs to another plugin than id.
 func checkName(tx *bbolt.Tx, name, id string) error {
 	if owner := nameBucket(tx).Get([]byte(name)); owner != nil && string(owner) != id {
-		return &taken{name}
+		return outlet.Errorf(errdefs.ErrAlreadyExists, "plugin %s already exists", name)
 	}
 	return nil
 }
-
-// taken has the text of docs/spec/managed-plugins.md §6.
-type taken struct{ name string }
-
-func (e *taken) Error() string { return "plugin " + e.name + " already exists" }
-func (e *taken) Unwrap() error { return errdefs.ErrAlreadyExists }
 
 func namesByID(tx *bbolt.Tx) map[string]string {
 	names := map[string]string{}

@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -45,14 +46,14 @@ var (
 // what one wrote the other cannot read.
 func (s *Store) openSnapshotter(wanted string) error {
 	if wanted != "" && wanted != Overlay && wanted != Native {
-		return fmt.Errorf("snapshotter %q: it can be %s or %s: %w", wanted, Overlay, Native, errdefs.ErrInvalidArgument)
+		return outlet.Errorf(errdefs.ErrInvalidArgument, "snapshotter %q: it can be %s or %s", wanted, Overlay, Native)
 	}
 	recorded, err := s.readMeta()
 	if err != nil {
 		return err
 	}
 	if recorded != "" && wanted != "" && recorded != wanted {
-		return fmt.Errorf("root %s was made with the snapshotter %s and cannot be used with %s: %w", s.root, recorded, wanted, errdefs.ErrConflict)
+		return outlet.Errorf(errdefs.ErrConflict, "root %s was made with the snapshotter %s and cannot be used with %s", s.root, recorded, wanted)
 	}
 	if recorded != "" {
 		wanted = recorded
@@ -88,7 +89,7 @@ func (s *Store) choose(wanted string) (string, error) {
 		return Overlay, nil
 	}
 	if wanted == Overlay {
-		return "", fmt.Errorf("root %s uses the snapshotter %s, which does not work here: %w: %w", s.root, Overlay, err, errdefs.ErrUnavailable)
+		return "", outlet.Errorf(errdefs.ErrUnavailable, "root %s uses the snapshotter %s, which does not work here: %w", s.root, Overlay, err)
 	}
 	s.log.Info("overlay does not work here, layers are copied", "snapshotter", Native, "reason", err)
 	return Native, nil
@@ -106,10 +107,10 @@ func (s *Store) readMeta() (snapshotter string, err error) {
 		}
 		version, n := binary.Uvarint(b.Get(keyFormat))
 		if n <= 0 {
-			return fmt.Errorf("root %s: its format cannot be read: %w", s.root, errdefs.ErrDataLoss)
+			return outlet.Errorf(errdefs.ErrDataLoss, "root %s: its format cannot be read", s.root)
 		}
 		if version > formatVersion {
-			return fmt.Errorf("root %s has format %d, this version of Outlet knows up to %d; use a newer one: %w", s.root, version, formatVersion, errdefs.ErrConflict)
+			return outlet.Errorf(errdefs.ErrConflict, "root %s has format %d, this version of Outlet knows up to %d; use a newer one", s.root, version, formatVersion)
 		}
 		snapshotter = string(b.Get(keySnapshotter))
 		return nil

@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -76,7 +77,7 @@ type Store struct {
 // errdefs.ErrUnavailable.
 func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if !filepath.IsAbs(cfg.Root) {
-		return nil, fmt.Errorf("root %q is not an absolute path: %w", cfg.Root, errdefs.ErrInvalidArgument)
+		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "root %q is not an absolute path", cfg.Root)
 	}
 	logger := cfg.Logger
 	if logger == nil {
@@ -177,7 +178,7 @@ func (s *Store) RootfsMounts(ctx context.Context, key string) ([]mount.Mount, er
 // another it is errdefs.ErrNotImplemented.
 func (s *Store) RootfsDir(ctx context.Context, key string) (string, error) {
 	if s.snap != Native {
-		return "", fmt.Errorf("the %s snapshotter needs mounts: %w", s.snap, errdefs.ErrNotImplemented)
+		return "", outlet.Errorf(errdefs.ErrNotImplemented, "the %s snapshotter needs mounts", s.snap)
 	}
 	mounts, err := s.RootfsMounts(ctx, key)
 	if err != nil {
@@ -185,7 +186,7 @@ func (s *Store) RootfsDir(ctx context.Context, key string) (string, error) {
 	}
 	dir, ok := rootfs.BindSource(mounts)
 	if !ok {
-		return "", fmt.Errorf("root filesystem %s is no directory: %w", key, errdefs.ErrInternal)
+		return "", outlet.Errorf(errdefs.ErrInternal, "root filesystem %s is no directory", key)
 	}
 	return dir, nil
 }

@@ -11,15 +11,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/moby/sys/userns"
 	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/bbolt"
@@ -560,7 +563,7 @@ func TestSecondOpenNamesThePid(t *testing.T) {
 	root := testutil.TempDir(t)
 	openStore(t, root, Native)
 	_, err := Open(t.Context(), Config{Root: root})
-	want := fmt.Sprintf("root %s is in use by another daemon (pid %d): unavailable", root, os.Getpid())
+	want := fmt.Sprintf("root %s is in use by another daemon (pid %d)", root, os.Getpid())
 	if !errdefs.IsUnavailable(err) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -695,6 +698,31 @@ func TestPluginDirIsRemovedButNotThroughAMount(t *testing.T) {
 		}
 	}
 	wantEmpty(t, s)
+}
+
+// TestInAUserNamespace runs some of the tests again as the root of a user
+// namespace, where overlay has other rules.
+func TestInAUserNamespace(t *testing.T) {
+	testutil.Need(t, testutil.UserNS)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^(TestCreateAddReadDelete|TestUpdate.*|TestIdentical.*|TestDevice.*)$")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestDevicesAreMadeByRootOnlyAndElseWarnedOf(t *testing.T) {
+	s := openStore(t, testutil.TempDir(t), "")
+	body := archive(t, file{name: "config.json", body: "{}"}, file{name: "rootfs/null", hdr: tar.Header{Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}})
+	art := create(t, s, body)
+	warned := len(art.Warnings) == 1 && strings.HasPrefix(art.Warnings[0], "1 device nodes left out")
+	if able := os.Geteuid() == 0 && !userns.RunningInUserNS(); able == warned || len(art.Warnings) > 1 {
+		t.Errorf("root is able: %v, warnings: %q", able, art.Warnings)
+	}
 }
 
 func FuzzDecodeRecord(f *testing.F) {
