@@ -23,11 +23,29 @@ type Target struct {
 // ErrExited is returned when the process that should listen ended.
 var ErrExited = errors.New("the process ended before its socket accepted")
 
+// Prober waits for sockets. All waits share one watch of the kernel, whose
+// making and closing takes longer than a quick plugin takes to start: keep one
+// for many waits.
+type Prober struct{ w *watcher }
+
+// New returns a prober that is to be closed.
+func New() *Prober { return &Prober{w: newWatcher()} }
+
+// Close frees what the prober holds. Waits must have ended.
+func (p *Prober) Close() error { return p.w.close() }
+
 // WaitSocket returns nil as soon as a connection to the target is accepted; the
 // connection is closed at once. It returns [ErrExited] when exited is closed,
-// and a [*NotReadyError] when ctx ends.
+// and a [*NotReadyError] when ctx ends. It is safe for concurrent use.
+func (p *Prober) WaitSocket(ctx context.Context, t Target, exited <-chan struct{}) error {
+	return p.waitSocket(ctx, t, exited)
+}
+
+// WaitSocket waits as [Prober.WaitSocket] does, with a prober of its own.
 func WaitSocket(ctx context.Context, t Target, exited <-chan struct{}) error {
-	return waitSocket(ctx, t, exited)
+	p := New()
+	defer p.Close()
+	return p.WaitSocket(ctx, t, exited)
 }
 
 // Dial connects to the unix socket at path, which may be longer than the 107

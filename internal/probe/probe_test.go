@@ -47,7 +47,15 @@ func serve(t testing.TB, l net.Listener) {
 // wait runs WaitSocket and returns its answer on a channel.
 func wait(ctx context.Context, t *testing.T, target Target, exited <-chan struct{}) <-chan error {
 	t.Helper()
+	return waitWith(ctx, nil, target, exited)
+}
+
+func waitWith(ctx context.Context, p *Prober, target Target, exited <-chan struct{}) <-chan error {
 	done := make(chan error, 1)
+	if p != nil {
+		go func() { done <- p.WaitSocket(ctx, target, exited) }()
+		return done
+	}
 	go func() { done <- WaitSocket(ctx, target, exited) }()
 	return done
 }
@@ -258,19 +266,30 @@ func TestDialNamesThePath(t *testing.T) {
 }
 
 func TestManyWaitsAtOnce(t *testing.T) {
-	// More than the kernel gives a user watches by default.
-	dir := testutil.TempDir(t)
-	var waits []<-chan error
-	for i := range 200 {
-		waits = append(waits, wait(t.Context(), t, Target{dir, "s" + strconv.Itoa(i%10)}, nil))
+	p := New()
+	defer p.Close()
+	for name, p := range map[string]*Prober{
+		"with one prober": p,
+		"with one each, more than the kernel gives a user": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := testutil.TempDir(t)
+			var waits []<-chan error
+			for i := range 200 {
+				waits = append(waits, waitWith(t.Context(), p, Target{dir, "s" + strconv.Itoa(i%10)}, nil))
+			}
+			for i := range 10 {
+				listen(t, dir, "s"+strconv.Itoa(i))
+			}
+			for _, w := range waits {
+				if err := answer(t, w); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
 	}
-	for i := range 10 {
-		listen(t, dir, "s"+strconv.Itoa(i))
-	}
-	for _, w := range waits {
-		if err := answer(t, w); err != nil {
-			t.Fatal(err)
-		}
+	if n := len(p.w.waits); n != 0 {
+		t.Errorf("%d watches are left", n)
 	}
 }
 
@@ -278,10 +297,12 @@ func TestManyWaitsAtOnce(t *testing.T) {
 // run is the figure of interest.
 func BenchmarkNoticeSocket(b *testing.B) {
 	dir := testutil.TempDir(b)
+	p := New()
+	defer p.Close()
 	var delays []time.Duration
 	for b.Loop() {
 		done := make(chan error, 1)
-		go func() { done <- WaitSocket(b.Context(), Target{dir, "s"}, nil) }()
+		go func() { done <- p.WaitSocket(b.Context(), Target{dir, "s"}, nil) }()
 		<-time.After(30 * time.Millisecond)
 		l, err := net.Listen("unix", dir+"/s")
 		if err != nil {

@@ -107,18 +107,18 @@ const (
 	maxInterval   = 250 * time.Millisecond
 )
 
-func waitSocket(ctx context.Context, t Target, exited <-chan struct{}) error {
+func (p *Prober) waitSocket(ctx context.Context, t Target, exited <-chan struct{}) error {
 	if t.Name == "" || t.Name != filepath.Base(t.Name) || !filepath.IsAbs(t.Dir) {
 		return fmt.Errorf("wait for socket %q in %q: not a name in an absolute path", t.Name, t.Dir)
 	}
-	w := newWatcher()
-	defer w.close()
+	watch := p.w.newWatch()
+	defer watch.close()
 	interval := firstInterval
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	for {
 		// Watch first, then look: what appears in between is not missed.
-		w.watch(t.Dir)
+		watch.update(t.Dir)
 		err := try(ctx, t)
 		if err == nil {
 			return nil
@@ -134,7 +134,7 @@ func waitSocket(ctx context.Context, t Target, exited <-chan struct{}) error {
 			default:
 			}
 			return look(t, err, context.Cause(ctx))
-		case <-w.events:
+		case <-watch.events:
 			interval = eventInterval
 		case <-timer.C:
 			interval = min(interval*3/2, maxInterval)

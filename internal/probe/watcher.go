@@ -1,36 +1,60 @@
 package probe
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
-	"slices"
+	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// watcher tells when something appears in a directory. It is a help to be
-// quick: where the kernel gives no more watches it tells nothing.
+// watcher is one inotify queue for any number of waits. It is a help to be
+// quick: where the kernel gives no queue or no more watches it tells nothing.
 type watcher struct {
+	file *os.File        // the queue; nil: there is none
+	conn syscall.RawConn // of file
+	done chan struct{}   // closed when run has ended
+
+	mu    sync.Mutex
+	waits map[int32]map[*watch]bool // by watch descriptor
+}
+
+// watch is what one wait watches.
+type watch struct {
+	w *watcher
 	// events gets a value when something appeared; several may be one.
 	events chan struct{}
-
-	file *os.File // the kernel's queue; nil: there is none
-	done chan struct{}
-	// watched are the watches on the directory and on the one it is in, whose
-	// path is the same as long as what it leads to is.
-	watched map[string]int
+	// at are the descriptors of the directories that are watched, by path.
+	at map[string]int32
 }
 
 func newWatcher() *watcher {
-	w := &watcher{events: make(chan struct{}, 1), watched: make(map[string]int)}
+	w := &watcher{waits: make(map[int32]map[*watch]bool)}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return w
 	}
-	w.file = os.NewFile(uintptr(fd), "inotify")
-	w.done = make(chan struct{})
+	file := os.NewFile(uintptr(fd), "inotify")
+	conn, err := file.SyscallConn()
+	if err != nil {
+		_ = file.Close()
+		return w
+	}
+	w.file, w.conn, w.done = file, conn, make(chan struct{})
 	go w.run()
 	return w
+}
+
+// close ends the watcher and waits for it. The kernel takes some 10 ms for it.
+func (w *watcher) close() error {
+	if w.file == nil {
+		return nil
+	}
+	err := w.file.Close()
+	<-w.done
+	return err
 }
 
 // run passes events on until the queue is closed.
@@ -38,11 +62,39 @@ func (w *watcher) run() {
 	defer close(w.done)
 	buf := make([]byte, 16*(unix.SizeofInotifyEvent+unix.NAME_MAX+1))
 	for {
-		if _, err := w.file.Read(buf); err != nil {
+		n, err := w.file.Read(buf)
+		if err != nil {
 			return
 		}
+		w.pass(buf[:n])
+	}
+}
+
+// pass wakes the waits that events are for.
+func (w *watcher) pass(events []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(events) >= unix.SizeofInotifyEvent {
+		wd := int32(binary.NativeEndian.Uint32(events))
+		mask := binary.NativeEndian.Uint32(events[4:])
+		events = events[min(len(events), unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(events[12:]))):]
+		if mask&unix.IN_Q_OVERFLOW != 0 {
+			for _, waits := range w.waits {
+				wake(waits)
+			}
+			continue
+		}
+		wake(w.waits[wd])
+		if mask&unix.IN_IGNORED != 0 { // the directory is gone
+			delete(w.waits, wd)
+		}
+	}
+}
+
+func wake(waits map[*watch]bool) {
+	for h := range waits {
 		select {
-		case w.events <- struct{}{}:
+		case h.events <- struct{}{}:
 		default:
 		}
 	}
@@ -52,31 +104,26 @@ func (w *watcher) run() {
 // its mode being set, and the directory being replaced.
 const appears = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_ATTRIB | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
 
-// watch watches dir, or, while it does not exist, the nearest directory above
-// that does. Called again it follows what dir has become.
-func (w *watcher) watch(dir string) {
+func (w *watcher) newWatch() *watch {
+	return &watch{w: w, events: make(chan struct{}, 1), at: make(map[string]int32)}
+}
+
+// update watches dir and the nearest directory above it that exists, which
+// tells when dir is made or replaced. Called again it follows what dir has
+// become.
+func (h *watch) update(dir string) {
+	w := h.w
 	if w.file == nil {
 		return
 	}
-	conn, err := w.file.SyscallConn()
-	if err != nil {
-		return
-	}
-	var now []string
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := make(map[string]int32, 2)
 	for p := dir; ; p = filepath.Dir(p) {
-		var wd int
-		err := conn.Control(func(fd uintptr) {
-			// The same watch is returned as long as path leads to the same
-			// directory.
-			wd, err = unix.InotifyAddWatch(int(fd), p, appears)
-		})
-		now = append(now, p)
-		if err == nil && wd >= 0 {
-			if old, ok := w.watched[p]; ok && old != wd {
-				_ = conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(old)) })
-			}
-			w.watched[p] = wd
-			// dir itself may be replaced, which the directory above tells.
+		// The same descriptor is returned for as long as p leads to the same
+		// directory.
+		if wd, ok := w.addLocked(p); ok {
+			now[p] = wd
 			if p != dir {
 				break
 			}
@@ -85,19 +132,52 @@ func (w *watcher) watch(dir string) {
 			break
 		}
 	}
-	for p, wd := range w.watched {
-		if !slices.Contains(now, p) {
-			_ = conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
-			delete(w.watched, p)
+	before := h.at
+	h.at = now
+	for _, wd := range now {
+		if w.waits[wd] == nil {
+			w.waits[wd] = make(map[*watch]bool)
 		}
+		w.waits[wd][h] = true
+	}
+	h.leaveLocked(before)
+}
+
+func (w *watcher) addLocked(dir string) (int32, bool) {
+	wd := -1
+	err := w.conn.Control(func(fd uintptr) {
+		if got, err := unix.InotifyAddWatch(int(fd), dir, appears); err == nil {
+			wd = got
+		}
+	})
+	return int32(wd), err == nil && wd >= 0
+}
+
+// leaveLocked gives up those of the watches before that are not wanted now.
+func (h *watch) leaveLocked(before map[string]int32) {
+	wanted := make(map[int32]bool, len(h.at))
+	for _, wd := range h.at {
+		wanted[wd] = true
+	}
+	for _, wd := range before {
+		waits := h.w.waits[wd]
+		if wanted[wd] || waits == nil {
+			continue
+		}
+		delete(waits, h)
+		if len(waits) > 0 {
+			continue
+		}
+		delete(h.w.waits, wd)
+		_ = h.w.conn.Control(func(fd uintptr) { _, _ = unix.InotifyRmWatch(int(fd), uint32(wd)) })
 	}
 }
 
-// close ends the watcher and waits for it.
-func (w *watcher) close() {
-	if w.file == nil {
-		return
-	}
-	_ = w.file.Close()
-	<-w.done
+// close gives up all watches.
+func (h *watch) close() {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	before := h.at
+	h.at = nil
+	h.leaveLocked(before)
 }
