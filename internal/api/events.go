@@ -43,7 +43,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 
 	st := s.openStream(w, r, eventsType(r))
 	defer st.close()
-	sub := s.cfg.Events.Subscribe(st.ctx, events.Options{Filter: events.Filter(f), Since: since, Until: until})
+	sub := s.cfg.Events.Subscribe(st.ctx, events.Options{Filter: events.Filter(f.all()), Since: since, Until: until})
 	defer sub.Close()
 	// The subscription may end because this goroutine is stuck in a write.
 	done := make(chan struct{})

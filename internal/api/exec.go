@@ -161,7 +161,7 @@ func (x *execSession) serve(ctx context.Context, header http.Header) {
 	code, err := x.run(ctx, p)
 	stop()
 	x.stdin.end()
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errHungUp) {
+	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause // what ended it says more than that it was ended
 	}
 	x.finish(code, err)

@@ -412,3 +412,56 @@ func TestTooManyConnections(t *testing.T) {
 		t.Errorf("the other idle connection was closed: %v", err)
 	}
 }
+
+func TestAServerErrorIsToldInFullToTheDaemonsOwnUser(t *testing.T) {
+	g := newRig(t, func(c *Config) { c.StatePaths = []string{"/var/lib/outlet"} })
+	g.plugins.hook.set(func(context.Context, string) error { return fmt.Errorf("open /var/lib/outlet/x: i/o error") })
+	g.do("GET", "/plugins", "", "").checkError(t, 500, "open /var/lib/outlet/x: i/o error")
+	// Over TCP nobody knows who asks.
+	tcp := g.serve("tcp", "127.0.0.1:0").String()
+	res, err := http.Get("http://" + tcp + "/plugins") //nolint:noctx // one request of a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer res.Body.Close() //nolint:errcheck // read to its end
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer{res.StatusCode, res.Header, string(b)}.checkError(t, 500, "open .../x: i/o error")
+	if log := g.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "/var/lib/outlet/x") {
+		t.Errorf("the log: %s", log)
+	}
+}
+
+func TestABusyServerLetsNewConnectionsWait(t *testing.T) {
+	g := newRig(t, func(c *Config) { c.MaxConnections = 1 })
+	release := make(chan struct{})
+	g.plugins.hook.set(func(context.Context, string) error { <-release; return nil })
+	busy, waiting := g.dial(), g.dial()
+	const request = "GET /plugins HTTP/1.1\r\nHost: x\r\n\r\n"
+	if _, err := io.WriteString(busy, request); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Eventually(t, 10*time.Second, func() error {
+		if g.plugins.lists.Load() != 1 {
+			return fmt.Errorf("the first request has not come")
+		}
+		return nil
+	})
+	if _, err := io.WriteString(waiting, strings.Replace(request, "HTTP/1.1\r\n", "HTTP/1.1\r\nConnection: close\r\n", 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = waiting.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := waiting.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Fatal("it was answered")
+	}
+	close(release)
+	// The busy connection is idle now and makes room.
+	_ = waiting.SetReadDeadline(time.Now().Add(10 * time.Second))
+	b, err := io.ReadAll(waiting)
+	if err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 ") {
+		t.Errorf("%q, %v", b, err)
+	}
+}

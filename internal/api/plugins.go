@@ -22,7 +22,7 @@ func (s *Server) listPlugins(w http.ResponseWriter, r *http.Request) error {
 	if err := f.only("enabled", "capability"); err != nil {
 		return err
 	}
-	filter := outlet.ListFilter{Capabilities: f["capability"]}
+	filter := outlet.ListFilter{Capabilities: f.values("capability")}
 	if filter.Enabled, err = f.boolean("enabled"); err != nil {
 		return err
 	}

@@ -32,31 +32,43 @@ func truthy(s string) bool {
 	return true
 }
 
-// filters are the values of the parameter of that name, sorted.
-type filters map[string][]string
+// filters are the values of the parameter of that name, by key. A value that is
+// mapped to false is there all the same, but is no answer to yes or no.
+type filters map[string]map[string]bool
 
 // parseFilters reads {"key":{"value":true}} or the older {"key":["value"]}.
 func parseFilters(s string) (filters, error) {
 	if s == "" {
 		return nil, nil
 	}
-	f := filters{}
-	var sets map[string]map[string]bool
-	if json.Unmarshal([]byte(s), &sets) == nil {
-		for key, set := range sets {
-			f[key] = slices.Sorted(maps.Keys(set))
-		}
+	var f filters
+	if json.Unmarshal([]byte(s), &f) == nil {
 		return f, nil
 	}
 	var lists map[string][]string
 	if json.Unmarshal([]byte(s), &lists) != nil {
 		return nil, invalid("invalid filter")
 	}
+	f = filters{}
 	for key, list := range lists {
-		slices.Sort(list)
-		f[key] = slices.Compact(list)
+		f[key] = make(map[string]bool, len(list))
+		for _, value := range list {
+			f[key][value] = true
+		}
 	}
 	return f, nil
+}
+
+// values are those of a key, sorted.
+func (f filters) values(key string) []string { return slices.Sorted(maps.Keys(f[key])) }
+
+// all are the values of every key.
+func (f filters) all() map[string][]string {
+	all := make(map[string][]string, len(f))
+	for key := range f {
+		all[key] = f.values(key)
+	}
+	return all
 }
 
 // only refuses keys that are not among known.
@@ -71,14 +83,14 @@ func (f filters) only(known ...string) error {
 
 // boolean reads a key whose value is true or false; nil if it is not there.
 func (f filters) boolean(key string) (*bool, error) {
-	values, ok := f[key]
+	set, ok := f[key]
 	if !ok {
 		return nil, nil
 	}
-	yes := slices.Contains(values, "true") || slices.Contains(values, "1")
-	no := slices.Contains(values, "false") || slices.Contains(values, "0")
+	yes := set["true"] || set["1"]
+	no := set["false"] || set["0"]
 	if yes == no {
-		return nil, invalid("invalid filter '%s=%s'", key, values)
+		return nil, invalid("invalid filter '%s=%s'", key, f.values(key))
 	}
 	return &yes, nil
 }

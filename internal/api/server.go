@@ -49,8 +49,9 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown stops accepting, ends streams and the processes run by exec, and
-// waits for the other requests. When ctx ends first it cuts what is left and
-// returns the error of ctx.
+// waits for the other requests. When ctx ends first it cuts the connections that
+// are left and returns the error of ctx; requests whose backend does not return
+// may then still be running.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
@@ -69,7 +70,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 		s.conns.closeAll()
-		<-done
 		err = errors.Join(err, ctx.Err())
 	}
 	return err

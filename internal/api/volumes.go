@@ -18,7 +18,7 @@ func (s *Server) listVolumes(w http.ResponseWriter, r *http.Request) error {
 	if err := f.only("dangling", "driver", "label", "name"); err != nil {
 		return err
 	}
-	filter := outlet.VolumeFilter{Names: f["name"], Drivers: f["driver"], Labels: f["label"]}
+	filter := outlet.VolumeFilter{Names: f.values("name"), Drivers: f.values("driver"), Labels: f.values("label")}
 	if filter.Dangling, err = f.boolean("dangling"); err != nil {
 		return err
 	}
