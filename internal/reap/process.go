@@ -22,14 +22,40 @@ type Process struct {
 	done  chan struct{}
 	exit  outlet.Exit // written before done is closed
 
-	release func() // ends the watching
+	onExit  []func(*outlet.Exit) // guarded by the Reaper's mu
+	release func()               // ends the watching
 }
 
 // Watch watches the process id until it ends, or the Reaper is closed. It need
-// not be a child. onExit, if not nil, is called once when it has ended, before
-// Done is closed, and may add to what is known of the exit; it must not block
-// for long. errdefs.ErrNotFound: there is no such process (any more).
+// not be a child. Whoever watches the same process again gets the same Process:
+// its exit status can be had only once. onExit, if not nil, is called when it
+// has ended, before Done is closed, and may add to what is known of the exit; it
+// must not block for long. errdefs.ErrNotFound: there is no such process (any
+// more).
 func (r *Reaper) Watch(id Identity, onExit func(*outlet.Exit)) (*Process, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, outlet.Errorf(errdefs.ErrUnavailable, "the reaper is closed")
+	}
+	p := r.watched[id]
+	if p == nil {
+		var err error
+		if p, err = open(id); err != nil {
+			return nil, err
+		}
+		r.claimed[id.PID]++
+		r.watched[id] = p
+		r.watchers.Go(func() { r.watch(p) })
+	}
+	if onExit != nil {
+		p.onExit = append(p.onExit, onExit)
+	}
+	return p, nil
+}
+
+// open opens the process id.
+func open(id Identity) (*Process, error) {
 	pidfd, err := openPidfd(id.PID)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 		return nil, outlet.Errorf(errdefs.ErrNotFound, "no process %d", id.PID)
@@ -43,44 +69,49 @@ func (r *Reaper) Watch(id Identity, onExit func(*outlet.Exit)) (*Process, error)
 	}
 	p := &Process{id: id, pidfd: pidfd, done: make(chan struct{})}
 	p.release = sync.OnceFunc(func() { _ = pidfd.Close() })
-
-	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
-		p.release()
-		return nil, outlet.Errorf(errdefs.ErrUnavailable, "the reaper is closed")
-	}
-	r.claimed[id.PID]++
-	r.watched[p] = struct{}{}
-	r.watchers.Add(1)
-	r.mu.Unlock()
-	go r.watch(p, onExit)
 	return p, nil
 }
 
 // watch is the goroutine of one Process.
-func (r *Reaper) watch(p *Process, onExit func(*outlet.Exit)) {
-	defer r.watchers.Done()
+func (r *Reaper) watch(p *Process) {
 	exit, err := p.await()
-
-	r.mu.Lock()
-	r.unclaimLocked(p.id.PID)
-	delete(r.watched, p)
-	r.mu.Unlock()
 	if err != nil {
 		// Closed while the process lives: nobody learns of its end here.
 		if !errors.Is(err, os.ErrClosed) {
 			r.log.Error("wait for a process", "pid", p.id.PID, "error", err)
 		}
+		r.mu.Lock()
+		r.forgetLocked(p)
+		r.mu.Unlock()
 		return
 	}
 	p.release()
-	if onExit != nil {
-		onExit(&exit)
+	for !r.finish(p, &exit) {
 	}
-	p.exit = exit
-	close(p.done)
 	r.wake()
+}
+
+// finish calls what is to be called at the end of p, or, if nothing is left to
+// be called, makes the end known.
+func (r *Reaper) finish(p *Process, exit *outlet.Exit) (finished bool) {
+	r.mu.Lock()
+	calls := p.onExit
+	p.onExit = nil
+	if len(calls) == 0 {
+		r.forgetLocked(p)
+		p.exit = *exit
+		close(p.done)
+	}
+	r.mu.Unlock()
+	for _, call := range calls {
+		call(exit)
+	}
+	return len(calls) == 0
+}
+
+func (r *Reaper) forgetLocked(p *Process) {
+	r.unclaimLocked(p.id.PID)
+	delete(r.watched, p.id)
 }
 
 // await parks until the process has ended and returns how.

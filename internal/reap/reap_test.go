@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -357,6 +358,27 @@ func TestWatchingCostsNoThreads(t *testing.T) {
 	}
 	for _, p := range all {
 		wantExit(t, p, 137, 9)
+	}
+}
+
+func TestAllWhoWatchLearnTheSame(t *testing.T) {
+	r := newReaper(t, Config{})
+	id := spawn(t, "sleep 0.1; exit 11")
+	var calls atomic.Int32
+	call := func(*outlet.Exit) { calls.Add(1) }
+	var all []*Process
+	for range 3 {
+		p, err := r.Watch(id, call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	for _, p := range all {
+		wantExit(t, p, 11, 0)
+	}
+	if n := calls.Load(); n != 3 {
+		t.Errorf("%d calls, want 3", n)
 	}
 }
 

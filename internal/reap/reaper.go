@@ -51,7 +51,7 @@ type Reaper struct {
 	closed   bool
 	holds    int                   // starts under way: nothing is reaped meanwhile
 	claimed  map[int]int           // pid → number of those who wait for it
-	watched  map[*Process]struct{} // to be released by Close
+	watched  map[Identity]*Process // those that have not ended
 	released chan struct{}         // buffered 1: a hold ended, or a process
 }
 
@@ -63,7 +63,7 @@ func New(cfg Config) (*Reaper, error) {
 		grace:     cfg.Grace,
 		log:       cfg.Logger,
 		claimed:   make(map[int]int),
-		watched:   make(map[*Process]struct{}),
+		watched:   make(map[Identity]*Process),
 		released:  make(chan struct{}, 1),
 	}
 	if r.grace <= 0 {
@@ -95,7 +95,7 @@ func (r *Reaper) Subreaper() bool { return r.subreaper }
 func (r *Reaper) Close() error {
 	r.mu.Lock()
 	r.closed = true
-	for p := range r.watched {
+	for _, p := range r.watched {
 		p.release()
 	}
 	r.mu.Unlock()

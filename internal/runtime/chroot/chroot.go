@@ -28,6 +28,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 
@@ -51,6 +52,8 @@ type Config struct {
 type Runtime struct {
 	cfg Config
 	log *slog.Logger
+
+	notes sync.Mutex // held while a note is written or removed
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)

@@ -2,7 +2,6 @@ package chroot
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -175,9 +174,7 @@ func (c *container) watch() (*task, error) {
 
 // onExit keeps how the main process ended for a successor.
 func (c *container) onExit(exit *outlet.Exit) {
-	n := c.note // c.note is read by others at this time
-	n.Exit = exit
-	if err := c.runtime.writeNote(c.id, &n); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := c.runtime.noteExit(c.id, *c.note.Init, *exit); err != nil {
 		c.runtime.log.Warn("keep the exit status of a container", "id", c.id, "error", err)
 	}
 }

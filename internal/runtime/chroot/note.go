@@ -40,12 +40,43 @@ func (r *Runtime) tmpPath(id string) string {
 
 // forget removes the note of id.
 func (r *Runtime) forget(id string) error {
+	r.notes.Lock()
+	defer r.notes.Unlock()
 	return errors.Join(ignoreNotExist(os.Remove(r.tmpPath(id))), ignoreNotExist(os.Remove(r.notePath(id))))
 }
 
 // writeNote replaces the note of id. It is not synced: the processes it tells of
 // do not outlive the machine, and the links are found by looking.
 func (r *Runtime) writeNote(id string, n *note) error {
+	r.notes.Lock()
+	defer r.notes.Unlock()
+	return r.writeNoteLocked(id, n)
+}
+
+// noteExit adds the exit of the process init to the note of id, unless the
+// container was removed or replaced meanwhile.
+func (r *Runtime) noteExit(id string, init reap.Identity, exit outlet.Exit) error {
+	r.notes.Lock()
+	defer r.notes.Unlock()
+	b, err := os.ReadFile(r.notePath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var n note
+	if err := json.Unmarshal(b, &n); err != nil {
+		return fmt.Errorf("note of %s: %w", id, err)
+	}
+	if n.Init == nil || *n.Init != init {
+		return nil
+	}
+	n.Exit = &exit
+	return r.writeNoteLocked(id, &n)
+}
+
+func (r *Runtime) writeNoteLocked(id string, n *note) error {
 	b, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("note of %s: %w", id, err)

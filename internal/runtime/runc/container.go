@@ -91,6 +91,20 @@ func (c *container) kill(ctx context.Context, p *reap.Process) error {
 	}
 }
 
+// findMountNS notes the container's mount namespace if nothing else tells its
+// processes. It must be done while the main process lives.
+func (c *container) findMountNS() {
+	if c.note.MountNS != "" || c.note.Init == nil || cgroups(c.note.Cgroups).exists() {
+		return
+	}
+	ns, err := os.Readlink("/proc/" + strconv.Itoa(c.note.Init.PID) + "/ns/mnt")
+	own, ownErr := os.Readlink("/proc/self/ns/mnt")
+	// The process may have ended, and its pid may be another's.
+	if errors.Join(err, ownErr, c.note.Init.Check()) == nil && ns != own {
+		c.note.MountNS = ns
+	}
+}
+
 // members returns the pids of the container's processes: those in its cgroup, or
 // where it has none (rootless without delegation) those in its mount namespace.
 func (c *container) members() ([]int, error) {

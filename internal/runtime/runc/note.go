@@ -49,6 +49,8 @@ func (r *Runtime) tmpPath(id string) string { return filepath.Join(r.cfg.Root, "
 
 // forget removes the note of id.
 func (r *Runtime) forget(id string) error {
+	r.notes.Lock()
+	defer r.notes.Unlock()
 	var errs []error
 	for _, path := range []string{r.tmpPath(id), r.notePath(id)} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -61,6 +63,35 @@ func (r *Runtime) forget(id string) error {
 // writeNote replaces the note of id. It is not synced: what it tells of does not
 // outlive the machine either.
 func (r *Runtime) writeNote(id string, n *note) error {
+	r.notes.Lock()
+	defer r.notes.Unlock()
+	return r.writeNoteLocked(id, n)
+}
+
+// noteExit adds the exit of the process init to the note of id, unless the
+// container was removed or replaced meanwhile.
+func (r *Runtime) noteExit(id string, init reap.Identity, exit outlet.Exit) error {
+	r.notes.Lock()
+	defer r.notes.Unlock()
+	b, err := os.ReadFile(r.notePath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var n note
+	if err := json.Unmarshal(b, &n); err != nil {
+		return fmt.Errorf("note of %s: %w", id, err)
+	}
+	if n.Init == nil || *n.Init != init {
+		return nil
+	}
+	n.Exit = &exit
+	return r.writeNoteLocked(id, &n)
+}
+
+func (r *Runtime) writeNoteLocked(id string, n *note) error {
 	b, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("note of %s: %w", id, err)
@@ -132,7 +163,11 @@ func (r *Runtime) load(id string) (*container, error) {
 		return c, nil
 	}
 	c.created = st.created
-	return c, c.adopt(st)
+	if err := c.adopt(st); err != nil {
+		return nil, err
+	}
+	c.findMountNS()
+	return c, nil
 }
 
 // adopt takes from runc's state what the note does not know yet.

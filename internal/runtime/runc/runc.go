@@ -65,6 +65,8 @@ type Runtime struct {
 	// cgroups that a start would create.
 	starting sync.RWMutex
 
+	notes sync.Mutex // held while a note is written or removed
+
 	mu      sync.Mutex
 	info    *runtime.Info       // of the program with stamp
 	stamp   string              // path, size and time of the program info is of

@@ -147,13 +147,7 @@ func (c *container) identify(pidFile string) error {
 		c.note.Init = &id
 		c.note.addCgroups(nil)
 	}
-	if !cgroups(c.note.Cgroups).exists() {
-		// "" if it ended already; then nobody is left that is not its child.
-		c.note.MountNS, _ = os.Readlink("/proc/" + strconv.Itoa(c.note.Init.PID) + "/ns/mnt")
-		if own, err := os.Readlink("/proc/self/ns/mnt"); err != nil || own == c.note.MountNS {
-			c.note.MountNS = ""
-		}
-	}
+	c.findMountNS()
 	return r.writeNote(c.id, &c.note)
 }
 
@@ -208,9 +202,7 @@ func (c *container) onExit(exit *outlet.Exit) {
 	if exit.Signal == 9 {
 		exit.OOMKilled = cgroups(c.note.Cgroups).oomKilled()
 	}
-	n := c.note // c.note is read by others at this time
-	n.Exit = exit
-	if err := c.runtime.writeNote(c.id, &n); err != nil {
+	if err := c.runtime.noteExit(c.id, *c.note.Init, *exit); err != nil {
 		c.runtime.log.Warn("keep the exit status of a container", "id", c.id, "error", err)
 	}
 }

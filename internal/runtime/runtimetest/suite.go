@@ -443,6 +443,10 @@ func testReplace(t *testing.T, f *fixture) {
 	}
 	wantRunning(t, task)
 	b.wantProcesses(t, 1)
+	// The end of the old one was not noted as that of the new one.
+	again, err := f.Attach(t.Context(), b.Bundle)
+	must(t, err)
+	wantRunning(t, again)
 }
 
 func testAttach(t *testing.T, f *fixture) {
