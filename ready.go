@@ -61,7 +61,7 @@ func (d *decoder) mountReady(at string, m Mount) {
 		d.fail(at+".Source", "mount source is not specified")
 	case m.NotSet():
 		d.warn(at+".Source", "is empty, the mount on %s is left out%s", m.Destination, hintSet(m.Name, m.Settable, fieldSource, true))
-	case m.IsBind() || m.Type == "none":
+	case m.IsBind():
 		d.hostPath(at+".Source", *m.Source)
 	case strings.ContainsRune(*m.Source, 0):
 		d.fail(at+".Source", "must not contain a NUL byte")
