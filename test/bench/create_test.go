@@ -81,20 +81,25 @@ func writeTree(b *testing.B, path string) {
 	add("config.json", 0o644, tar.TypeReg, []byte(`{"description":"big","entrypoint":["/a"],"interface":{"types":["docker.volumedriver/1.0"],"socket":"a.sock"}}`))
 	add("rootfs/", 0o755, tar.TypeDir, nil)
 	r := rand.New(rand.NewPCG(1, 2))
-	words := make([][]byte, 4096)
-	for i := range words {
-		words[i] = make([]byte, 3+r.IntN(20))
-		for j := range words[i] {
-			words[i][j] = byte(r.UintN(256))
+	phrases := make([][]byte, 256)
+	for i := range phrases {
+		phrases[i] = make([]byte, 32+r.IntN(64))
+		for j := range phrases[i] {
+			phrases[i][j] = byte('a' + r.UintN(26))
 		}
 	}
+	noise := make([]byte, 12)
 	for i := range treeFiles {
 		if i%100 == 0 {
 			add(fmt.Sprintf("rootfs/d%02d/", i/100), 0o755, tar.TypeDir, nil)
 		}
 		var content bytes.Buffer
 		for size := treeBytes/treeFiles/2 + r.IntN(treeBytes/treeFiles); content.Len() < size; {
-			content.Write(words[min(r.IntN(len(words)), r.IntN(len(words)))])
+			content.Write(phrases[r.IntN(len(phrases))])
+			for i := range noise {
+				noise[i] = byte(r.UintN(256))
+			}
+			content.Write(noise)
 		}
 		add(fmt.Sprintf("rootfs/d%02d/f%04d", i/100, i), 0o644, tar.TypeReg, content.Bytes())
 	}
