@@ -84,8 +84,8 @@ func (s *Store) Get(ctx context.Context, id string) (r Record, err error) {
 // writable root filesystem, and makes the record the owner of both. It returns
 // the record as stored: Version, Generation (1), Rootfs, ConfigDigest and
 // Layers are set by it, and so is Manifest if art has one. A taken name is
-// errdefs.ErrAlreadyExists. If Add fails nothing of it is left; art stays until
-// [Artifact.Release].
+// errdefs.ErrAlreadyExists. If Add fails nothing refers to what it made and the
+// next [Store.GC] removes it; art stays until [Artifact.Release].
 func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err error) {
 	if err := checkID(r.ID); err != nil {
 		return Record{}, err

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/leases"
@@ -27,6 +29,9 @@ import (
 
 // namespace is the one namespace in containerd's metadata.
 const namespace = "outlet"
+
+// databaseTimeout is how long Open waits for a tool that reads the database.
+const databaseTimeout = 5 * time.Second
 
 // The prefixes of leases: of a record, and of an operation under way, which
 // means nothing once its daemon is gone.
@@ -64,6 +69,9 @@ type Store struct {
 	backend   *countingSnapshotter
 	collector chan struct{} // holds a token while a collection runs
 	swept     bool          // guarded by collector: the backends were compared with the metadata
+
+	closing  sync.Once
+	closeErr error
 }
 
 // Open locks the root, opens its database, removes what an interrupted
@@ -106,8 +114,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.cleanSnapshots(); err != nil {
 		return nil, err
 	}
-	// The root is locked, so the file's own lock is free.
-	if s.db, err = bbolt.Open(filepath.Join(s.root, "outlet.db"), 0o600, nil); err != nil {
+	// The root is locked, so only a tool can have the file open.
+	options := &bbolt.Options{Timeout: databaseTimeout, FreelistType: bbolt.FreelistMapType}
+	if s.db, err = bbolt.Open(filepath.Join(s.root, "outlet.db"), 0o600, options); err != nil {
 		return nil, fmt.Errorf("open the database of root %s: %w", s.root, err)
 	}
 	if err := s.openSnapshotter(cfg.Snapshotter); err != nil {
@@ -126,8 +135,15 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	return s, s.dropOperations(ctx)
 }
 
-// Close closes the store and unlocks the root. Operations under way fail.
+// Close closes the store and unlocks the root. Operations under way fail. It
+// may be called more than once.
 func (s *Store) Close() error {
+	s.closing.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+// close closes what Open got to.
+func (s *Store) close() error {
 	var errs []error
 	if s.meta != nil {
 		errs = append(errs, s.meta.Close()) // waits for a collection, closes db
@@ -140,7 +156,6 @@ func (s *Store) Close() error {
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
 	}
-	s.meta, s.db, s.backend, s.lock = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
