@@ -44,6 +44,9 @@ func TestBodiesOfWrongLength(t *testing.T) {
 		"never comes": {
 			set + "Content-Length: 10\r\n\r\n[]", "400", `{"message":"invalid JSON: the request's body did not arrive in time"}`, false,
 		},
+		"never comes where nobody reads it": {
+			"POST /plugins/none/disable HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", "404", `{"message":"plugin \"none\" not found"}`, false,
+		},
 		"too large by its length alone": {
 			set + "Content-Length: 9223372036854775807\r\n\r\n[]", "400", `{"message":"request body too large"}`, true,
 		},
