@@ -45,7 +45,15 @@ type Runtime interface {
 
 	// Start starts the bundle's process and returns once it runs (it may have
 	// ended already). If Start fails nothing of the container is left. ctx
-	// bounds the start only, not the life of the process.
+	// bounds the start only, not the life of the process. A program that the
+	// kernel refuses to execute fails the start, or is a process that ended at
+	// once and whose Stderr says why: runc leaves the last step to the process.
+	// The plugin may accept connections before Start returns.
+	//
+	// errdefs.ErrInvalidArgument: there is no such program, or it is none;
+	// ErrPermissionDenied: it may not be executed, or the host forbids
+	// something; ErrUnavailable: the host lacks resources, or the runtime
+	// hangs; ErrNotImplemented: the runtime cannot do what the spec asks for.
 	Start(ctx context.Context, b Bundle) (Task, error)
 
 	// Attach finds the process of a bundle that was started by an earlier

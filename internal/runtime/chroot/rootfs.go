@@ -23,7 +23,7 @@ func (r rootfs) open(name string, flags uint64) (int, error) {
 	if err != nil {
 		return -1, &fs.PathError{Op: "open", Path: r.path, Err: err}
 	}
-	defer unix.Close(root)
+	defer func() { _ = unix.Close(root) }()
 	for {
 		fd, err := unix.Openat2(root, name, &unix.OpenHow{
 			Flags:   flags | unix.O_CLOEXEC,
@@ -58,7 +58,7 @@ func (r rootfs) dir(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 }
 
@@ -68,7 +68,7 @@ func (r rootfs) executable(name string) bool {
 	if err != nil {
 		return false
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0

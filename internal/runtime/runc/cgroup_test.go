@@ -60,8 +60,10 @@ func TestStatsOfEachKindOfCgroups(t *testing.T) {
 	}{
 		{"v2", cgroups{"": v2}, runtime.Stats{CPU: 1500 * time.Microsecond, MemoryBytes: 4096, PIDs: 3}, true},
 		{
-			"v1", cgroups{"cpuacct": v1 + "/cpuacct", "memory": v1 + "/memory", "pids": v1 + "/pids"},
-			runtime.Stats{CPU: 1500 * time.Microsecond, MemoryBytes: 8192, PIDs: 2}, true,
+			"v1",
+			cgroups{"cpuacct": v1 + "/cpuacct", "memory": v1 + "/memory", "pids": v1 + "/pids"},
+			runtime.Stats{CPU: 1500 * time.Microsecond, MemoryBytes: 8192, PIDs: 2},
+			true,
 		},
 		{"v2 without controllers counts processes", cgroups{"": bare}, runtime.Stats{CPU: -1, MemoryBytes: -1, PIDs: 3}, false},
 		{"none", nil, runtime.Stats{CPU: -1, MemoryBytes: -1, PIDs: -1}, false},

@@ -46,7 +46,11 @@ func (t *task) Exec(ctx context.Context, p outlet.Process) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("runc: exec in %s: %w", c.id, err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			c.runtime.log.Warn("remove the files of an exec", "id", c.id, "error", err)
+		}
+	}()
 	e := execution{container: c, dir: dir, spec: spec}
 	if p.Terminal {
 		return e.terminal(ctx, p)

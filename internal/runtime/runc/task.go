@@ -22,17 +22,13 @@ type task struct {
 
 var _ runtime.Task = (*task)(nil)
 
-var closed = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
-
 func (t *task) PID() int { return t.container.note.Init.PID }
 
 func (t *task) Done() <-chan struct{} {
 	if t.process == nil {
-		return closed
+		c := make(chan struct{})
+		close(c)
+		return c
 	}
 	return t.process.Done()
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/outletd/outlet/internal/runtime"
-	"github.com/outletd/outlet/internal/testutil"
+	"github.com/outletd/outlet/internal/testutil" //nolint:depguard // this package is for tests only
 )
 
 // ProgramPath is where the test program lies in the bundles made here.

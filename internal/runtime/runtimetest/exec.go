@@ -15,7 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
-	"github.com/outletd/outlet/internal/testutil"
+	"github.com/outletd/outlet/internal/testutil" //nolint:depguard // this package is for tests only
 )
 
 // buffer is a bytes.Buffer for two goroutines.
@@ -39,7 +39,7 @@ func (b *buffer) String() string {
 func wantAccepts(t testing.TB, b *Box) {
 	t.Helper()
 	testutil.Eventually(t, limit, func() error {
-		c, err := net.Dial("unix", b.Socket)
+		c, err := new(net.Dialer).DialContext(t.Context(), "unix", b.Socket)
 		if err != nil {
 			return fmt.Errorf("%w, stderr %q", err, b.Errors(t))
 		}
@@ -97,7 +97,7 @@ func testExecCanceled(t *testing.T, f *fixture) {
 	b.wantReady(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	in, w := io.Pipe()
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	var out buffer
 	ended := make(chan error, 1)
 	go func() {
@@ -125,7 +125,7 @@ func testExecTerminal(t *testing.T, f *fixture) {
 	task := f.start(t, b)
 	b.wantReady(t)
 	in, w := io.Pipe()
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	resize := make(chan outlet.WindowSize)
 	var out buffer
 	type result struct {

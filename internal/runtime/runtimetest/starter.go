@@ -14,7 +14,7 @@ import (
 
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
-	"github.com/outletd/outlet/internal/testutil"
+	"github.com/outletd/outlet/internal/testutil" //nolint:depguard // this package is for tests only
 )
 
 // Factory makes the runtime under test, with its state in a directory. It is
@@ -36,16 +36,14 @@ type order struct {
 // Main is what TestMain of a package that calls [Run] calls.
 func Main(m *testing.M, f Factory) int {
 	if raw := os.Getenv(starterEnv); raw != "" {
-		if err := starter(raw, f); err != nil {
-			fmt.Println("failed:", err)
-			return 1
-		}
-		return 0
+		fmt.Println("failed:", starter(raw, f))
+		return 1
 	}
 	return testutil.Main(m)
 }
 
-// starter starts a container, says so and waits to be killed.
+// starter starts a container, says so and waits to be killed. It returns only
+// with an error.
 func starter(raw string, f Factory) error {
 	var o order
 	if err := json.Unmarshal([]byte(raw), &o); err != nil {
@@ -81,7 +79,7 @@ func startElsewhere(tb testing.TB, state string, b *Box, waitFor string) (kill f
 	tb.Helper()
 	raw, err := json.Marshal(order{State: state, Subreaper: true, ID: b.ID, Dir: b.Dir, Owned: b.Owned})
 	must(tb, err)
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.CommandContext(context.Background(), "/proc/self/exe")
 	cmd.Env = append(os.Environ(), starterEnv+"="+string(raw))
 	cmd.Stderr = os.Stderr
 	// A pipe of our own: what the starter leaves behind must not hold ours open.

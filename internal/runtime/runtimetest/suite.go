@@ -21,7 +21,7 @@ import (
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
-	"github.com/outletd/outlet/internal/testutil"
+	"github.com/outletd/outlet/internal/testutil" //nolint:depguard // this package is for tests only
 )
 
 // limit is how long anything may take; nothing comes near it unless it hangs.

@@ -5,12 +5,14 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -67,12 +69,12 @@ func main() {
 		fmt.Println("ready")
 		for {
 			_ = command("bomb1").Start()
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 	case "bomb1":
 		for {
 			_ = command("idle").Start()
-			time.Sleep(20 * time.Millisecond)
+			<-time.After(20 * time.Millisecond)
 		}
 	case "count": // print numbers until SIGTERM
 		c := make(chan os.Signal, 1)
@@ -108,7 +110,7 @@ func main() {
 		}
 		os.Exit(9)
 	case "listen": // a socket that accepts
-		l, err := net.Listen("unix", args[0])
+		l, err := new(net.ListenConfig).Listen(context.Background(), "unix", args[0])
 		check(err)
 		for {
 			c, err := l.Accept()
@@ -116,13 +118,9 @@ func main() {
 			_ = c.Close()
 		}
 	case "eat": // memory, until it is killed
-		var all [][]byte
-		for {
-			b := make([]byte, 1<<20)
-			for i := range b {
-				b[i] = 1
-			}
-			all = append(all, b)
+		for all := []byte{1}; ; {
+			all = append(all, all...)
+			runtime.KeepAlive(all)
 		}
 	default:
 		os.Exit(64)
@@ -154,14 +152,14 @@ func wait(s os.Signal) {
 
 func forever() {
 	for {
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 	}
 }
 
 // command is this program with other arguments; the last one only marks it for
 // the test.
 func command(args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], append(args, os.Args[len(os.Args)-1])...)
+	cmd := exec.CommandContext(context.Background(), os.Args[0], append(args, os.Args[len(os.Args)-1])...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd
 }
