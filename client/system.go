@@ -51,8 +51,11 @@ type RuntimeInfo struct {
 	Name    string
 	Path    string `json:",omitempty"`
 	Version string `json:",omitempty"`
+	Commit  string `json:",omitempty"`
 	// Isolates says whether plugins are kept apart from the host.
 	Isolates bool
+	// Seccomp says whether it can filter system calls.
+	Seccomp bool
 }
 
 // PluginCounts count a daemon's plugins.

@@ -5,14 +5,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
-	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -63,7 +61,7 @@ what is doubtful in its configuration, is said on standard error.`,
 }
 
 func runCreate(ctx context.Context, env *Env, conn *connection, o createOptions) error {
-	if err := checkNewName(o.name); err != nil {
+	if _, err := outlet.ParseName(o.name); err != nil { // what the daemon would say, before anything is sent
 		return err
 	}
 	src, err := openContext(env, o)
@@ -97,18 +95,6 @@ func runCreate(ctx context.Context, env *Env, conn *connection, o createOptions)
 		printPrivileges(ctx, env, c, o.name)
 	}
 	fmt.Fprintln(env.Out, o.name)
-	return nil
-}
-
-// checkNewName refuses early what the daemon would refuse late.
-func checkNewName(name string) error {
-	ref, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return err
-	}
-	if _, ok := ref.(reference.Canonical); ok {
-		return fmt.Errorf("invalid name: %s", name)
-	}
 	return nil
 }
 
@@ -232,28 +218,8 @@ func checkConfig(path string) error {
 	if err != nil {
 		return err
 	}
-	var config outlet.Config
-	if err := json.Unmarshal(data, &config); err != nil {
-		return fmt.Errorf("%s: %w", path, jsonPlace(data, err))
+	if _, _, err := outlet.ParseConfig(data); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
-}
-
-// jsonPlace adds where in the file an error is.
-func jsonPlace(data []byte, err error) error {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	var at int64
-	switch {
-	case errors.As(err, &syntax):
-		at = syntax.Offset
-	case errors.As(err, &kind):
-		at = kind.Offset
-	default:
-		return err
-	}
-	before := data[:min(max(at-1, 0), int64(len(data)))]
-	line := bytes.Count(before, []byte("\n")) + 1
-	column := len(before) - bytes.LastIndexByte(before, '\n')
-	return fmt.Errorf("line %d, column %d: %w", line, column, err)
 }

@@ -111,9 +111,15 @@ type list struct {
 	// table is the template of the table, raw that of "raw".
 	table, raw string
 	// headers gives the heading of each placeholder.
-	headers map[string]any
+	headers headings
 	rows    []any
 }
+
+// headings stand in for a row in the first line of a table.
+type headings map[string]string
+
+// Label heads the column of one label.
+func (headings) Label(key string) string { return key }
 
 // print writes l in the format the user named; "" is the table.
 func (l list) print(w io.Writer, format string) error {

@@ -13,8 +13,9 @@ import (
 	"strings"
 	"text/template"
 
-	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
+
+	"github.com/outletd/outlet"
 )
 
 //go:embed skeleton
@@ -114,19 +115,16 @@ func newSkeleton(o initOptions) (skeleton, error) {
 			return skeleton{}, usagef("no name can be made of %q: give one with --name", o.dir)
 		}
 	}
-	if err := checkNewName(name); err != nil {
-		return skeleton{}, fmt.Errorf("invalid name %q: %w", name, err)
-	}
-	ref, err := reference.ParseNormalizedNamed(name)
+	full, err := outlet.ParseName(name)
 	if err != nil {
 		return skeleton{}, err
 	}
-	base := path.Base(reference.Path(ref))
+	base, _, _ := strings.Cut(path.Base(full), ":")
 	module := o.module
 	if module == "" {
 		module = "example.com/" + base
 	}
-	if !regexp.MustCompile(`^[A-Za-z0-9._~/-]+$`).MatchString(module) || path.Clean(module) != module || strings.HasPrefix(module, "/") {
+	if !regexp.MustCompile(`^[A-Za-z0-9._~/-]+$`).MatchString(module) || path.Clean(module) != module || strings.HasPrefix(module, "/") || strings.HasPrefix(module, ".") {
 		return skeleton{}, usagef("invalid module path %q", module)
 	}
 	return skeleton{

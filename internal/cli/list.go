@@ -67,7 +67,7 @@ func runList(ctx context.Context, env *Env, conn *connection, o listOptions) err
 	l := list{
 		table: "{{.ID}}\t{{.Name}}\t{{.Description}}\t{{.Enabled}}\t{{.Status}}",
 		raw:   "plugin_id: {{.ID}}\nname: {{.Name}}\ndescription: {{.Description}}\nenabled: {{.Enabled}}\n",
-		headers: map[string]any{
+		headers: headings{
 			"ID": "ID", "Name": "NAME", "Description": "DESCRIPTION", "Enabled": "ENABLED", "PluginReference": "IMAGE",
 			"Status": "STATUS", "State": "STATE", "Restarts": "RESTARTS", "PID": "PID",
 		},

@@ -44,7 +44,7 @@ func newVolumeCreateCmd(env *Env, conn *connection) *cobra.Command {
 
 Creating a volume that is there already, with the same driver, is no error.`,
 		Example: `  outlet volume create -d example/dirvol data
-  outlet volume create -d example/dirvol -o type=tmpfs -o size=64m --label tier=cache scratch`,
+  outlet volume create -d example/dirvol -o size=64m --label tier=cache scratch`,
 		Args:                  maxArgs(1),
 		DisableFlagsInUseLine: true,
 		ValidArgsFunction:     cobra.NoFileCompletions,

@@ -61,9 +61,9 @@ func runVolumeList(ctx context.Context, env *Env, conn *connection, o listOption
 	l := list{
 		table: "{{.Driver}}\t{{.Name}}",
 		raw:   "name: {{.Name}}\ndriver: {{.Driver}}\n",
-		headers: map[string]any{
+		headers: headings{
 			"Driver": "DRIVER", "Name": "VOLUME NAME", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT",
-			"Labels": "LABELS", "Label": func(key string) string { return key }, "Mounts": "MOUNTS",
+			"Labels": "LABELS", "Mounts": "MOUNTS",
 		},
 	}
 	for _, v := range found.Volumes {
