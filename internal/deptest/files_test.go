@@ -54,7 +54,7 @@ func files(t *testing.T, f func(path, content string)) {
 
 // local are paths that exist on one machine only. They are put together here so
 // that this file does not hold them.
-var local = regexp.MustCompile(`(^|[^\w./-])/(wo` + `rk|fa` + `rm)/|/tmp/out` + `let/`)
+var local = regexp.MustCompile(`(^|[^\w./-])/(wo` + `rk/(ma` + `in|sha` + `red|\.lib)|fa` + `rm/)|/tmp/out` + `let/`)
 
 func TestNoFileNamesOneMachine(t *testing.T) {
 	files(t, func(path, content string) {
