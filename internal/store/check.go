@@ -194,12 +194,29 @@ func (c *checker) checkBlobs(ctx context.Context) error {
 	if err != nil && !errdefs.IsNotFound(err) { // nothing was ever stored
 		return err
 	}
-	return c.Store.blobs.Walk(ctx, func(info content.Info) error {
+	err = c.Store.blobs.Walk(ctx, func(info content.Info) error {
 		if !known[info.Digest.String()] {
 			c.add(OrphanBlob, info.Digest.String(), "a file of %d bytes the database does not know", info.Size)
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return c.checkIngests(ctx)
+}
+
+func (c *checker) checkIngests(ctx context.Context) error {
+	known, err := c.Content().ListStatuses(ctx)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	dir := filepath.Join(c.root, "content", "ingest")
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) != len(known) {
+		c.add(OrphanDirectory, dir, "%d directories for %d unfinished blobs", len(entries), len(known))
+	}
+	return err
 }
 
 func (c *checker) checkSnapshots(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
@@ -82,8 +83,8 @@ func (s *Store) Get(ctx context.Context, id string) (r Record, err error) {
 
 // Add stores the record of a new plugin whose content is art, prepares its
 // writable root filesystem, and makes the record the owner of both. It returns
-// the record as stored: Version, Generation (1), Rootfs, ConfigDigest and
-// Layers are set by it, and so is Manifest if art has one. A taken name is
+// the record as stored: Version, Generation (1), Rootfs, ConfigDigest, Layers
+// and Manifest are set by it, and CreatedAt if it is zero. A taken name is
 // errdefs.ErrAlreadyExists. If Add fails nothing refers to what it made and the
 // next [Store.GC] removes it; art stays until [Artifact.Release].
 func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err error) {
@@ -98,6 +99,9 @@ func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err
 		return Record{}, err
 	}
 	r.Generation = 1
+	if r.CreatedAt.IsZero() {
+		r.CreatedAt = time.Now().UTC()
+	}
 	art.describe(&r)
 	if r.Rootfs, err = s.PrepareRootfs(ctx, art, r.ID, r.Generation); err != nil {
 		return Record{}, err

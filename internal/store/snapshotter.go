@@ -1,15 +1,18 @@
 package store
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/core/snapshots/storage"
 	"github.com/containerd/containerd/v2/plugins/snapshots/native"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
@@ -44,7 +47,7 @@ var (
 // openSnapshotter checks the format of the root, decides which snapshotter it
 // uses, writes down both, and opens it. A root never changes its snapshotter:
 // what one wrote the other cannot read.
-func (s *Store) openSnapshotter(wanted string) error {
+func (s *Store) openSnapshotter(ctx context.Context, wanted string) error {
 	if wanted != "" && wanted != Overlay && wanted != Native {
 		return outlet.Errorf(errdefs.ErrInvalidArgument, "snapshotter %q: it can be %s or %s", wanted, Overlay, Native)
 	}
@@ -67,6 +70,9 @@ func (s *Store) openSnapshotter(wanted string) error {
 		}
 	}
 	dir := filepath.Join(s.root, "snapshots", s.snap)
+	if err := s.cleanSnapshots(ctx, dir); err != nil {
+		return fmt.Errorf("clean the %s snapshotter: %w", s.snap, err)
+	}
 	var sn snapshots.Snapshotter
 	if s.snap == Overlay {
 		sn, err = overlay.NewSnapshotter(dir, overlay.AsynchronousRemove)
@@ -78,6 +84,59 @@ func (s *Store) openSnapshotter(wanted string) error {
 	}
 	s.backend = &countingSnapshotter{Snapshotter: sn}
 	return nil
+}
+
+// cleanSnapshots removes the directories a snapshotter had not finished making
+// or removing when its process ended. Left alone, one whose number was not yet
+// written down makes the next snapshot of that number fail. The snapshotter must
+// not be open.
+func (s *Store) cleanSnapshots(ctx context.Context, dir string) error {
+	entries, err := os.ReadDir(filepath.Join(dir, "snapshots"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a new root
+	}
+	if err != nil {
+		return err
+	}
+	known, err := snapshotNumbers(ctx, filepath.Join(dir, "metadata.db"))
+	lost := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !lost {
+		return err
+	}
+	for _, e := range entries {
+		if _, ok := known[e.Name()]; ok {
+			continue
+		}
+		if lost && !strings.HasPrefix(e.Name(), "new-") {
+			continue // nothing tells what it is; who lost the file may still have it
+		}
+		s.log.InfoContext(ctx, "remove a directory that is no snapshot", "path", filepath.Join(dir, "snapshots", e.Name()))
+		if err := os.RemoveAll(filepath.Join(dir, "snapshots", e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshotNumbers reads the names of the directories a snapshotter knows from
+// its database.
+func snapshotNumbers(ctx context.Context, database string) (known map[string]string, err error) {
+	if _, err := os.Stat(database); err != nil {
+		return nil, err
+	}
+	ms, err := storage.NewMetaStore(database)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, ms.Close()) }()
+	err = ms.WithTransaction(ctx, false, func(ctx context.Context) error {
+		known, err = storage.IDMap(ctx)
+		return err
+	})
+	if errdefs.IsNotFound(err) { // it never had one
+		err = nil
+	}
+	return known, err
 }
 
 func (s *Store) choose(wanted string) (string, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -111,7 +112,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.cleanTemporary(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.cleanSnapshots(); err != nil {
+	if err := s.cleanIngests(ctx); err != nil {
 		return nil, err
 	}
 	// The root is locked, so only a tool can have the file open.
@@ -119,7 +120,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if s.db, err = bbolt.Open(filepath.Join(s.root, "outlet.db"), 0o600, options); err != nil {
 		return nil, fmt.Errorf("open the database of root %s: %w", s.root, err)
 	}
-	if err := s.openSnapshotter(cfg.Snapshotter); err != nil {
+	if err := s.openSnapshotter(ctx, cfg.Snapshotter); err != nil {
 		return nil, err
 	}
 	blobs, err := local.NewStore(filepath.Join(s.root, "content"))
@@ -261,18 +262,25 @@ func (s *Store) cleanTemporary(ctx context.Context) error {
 	return nil
 }
 
-// cleanSnapshots removes what a snapshotter had not finished making or removing
-// when its process ended. It must not be open.
-func (s *Store) cleanSnapshots() error {
-	for _, pattern := range []string{"new-*", "rm-*"} {
-		found, err := filepath.Glob(filepath.Join(s.root, "snapshots", "*", "snapshots", pattern))
-		if err != nil {
+// cleanIngests removes ingests whose writer had not come to write down what
+// they are; a collection does not see them.
+func (s *Store) cleanIngests(ctx context.Context) error {
+	dir := filepath.Join(s.root, "content", "ingest")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		ref, err := os.ReadFile(filepath.Join(dir, e.Name(), "ref"))
+		if err == nil && len(ref) > 0 {
+			continue
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 			return err
 		}
-		for _, dir := range found {
-			if err := os.RemoveAll(dir); err != nil {
-				return err
-			}
+		s.log.InfoContext(ctx, "remove an ingest without a ref", "path", filepath.Join(dir, e.Name()))
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
 		}
 	}
 	return nil
