@@ -4,7 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -238,5 +243,60 @@ func TestDockerAPIVersions(t *testing.T) {
 				t.Errorf("%s: %v\n%s%s", c.version, err, out, errOut)
 			}
 		}
+	})
+}
+
+func TestDockerOverTCP(t *testing.T) {
+	eachCLI(t, func(t *testing.T, d dockerCLI, g *rig) {
+		d.env = []string{"DOCKER_HOST=tcp://" + g.serve("tcp", "127.0.0.1:0").String()}
+		d.contains(d.good("plugin", "ls"), "foo/bar")
+		d.good("plugin", "create", "mine", pluginDir(t, 1<<20))
+		g.plugins.hook.set(func(_ context.Context, method string) error {
+			return outlet.Errorf(errdefs.ErrConflict, "refused at %s", method)
+		})
+		dir := pluginDir(t, 64<<20)
+		for range 5 {
+			d.bad("refused at Create", "plugin", "create", "mine", dir)
+		}
+	})
+}
+
+func TestDockerOverTLS(t *testing.T) {
+	// httptest has a certificate for 127.0.0.1 that is its own authority.
+	ts := httptest.NewUnstartedServer(nil)
+	ts.StartTLS()
+	defer ts.Close()
+	dir := t.TempDir()
+	cert := ts.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
+	for name, data := range map[string][]byte{
+		"ca.pem": certPEM, "cert.pem": certPEM, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eachCLI(t, func(t *testing.T, d dockerCLI, g *rig) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.serving.Go(func() {
+			if err := g.Serve(tls.NewListener(l, &tls.Config{Certificates: ts.TLS.Certificates, ClientAuth: tls.RequireAnyClientCert})); err != nil {
+				t.Error(err)
+			}
+		})
+		d.env = []string{"DOCKER_HOST=tcp://" + l.Addr().String(), "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=" + dir}
+		d.contains(d.good("plugin", "ls"), "foo/bar")
+		d.good("plugin", "create", "mine", pluginDir(t, 1<<20))
+		d.good("info")
+		g.plugins.hook.set(func(_ context.Context, method string) error {
+			return outlet.Errorf(errdefs.ErrConflict, "refused at %s", method)
+		})
+		d.bad("refused at Create", "plugin", "create", "mine", pluginDir(t, 64<<20))
 	})
 }

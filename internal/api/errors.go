@@ -133,6 +133,9 @@ func (s *Server) fail(w *response, r *http.Request, err error) {
 // daemon's state, which are nobody's business but root's.
 func (s *Server) publicText(r *http.Request, code int, err error) string {
 	text := err.Error()
+	if text == "" { // clients take no text for no answer
+		text = http.StatusText(code)
+	}
 	if code < http.StatusInternalServerError || isPrivileged(r.Context()) {
 		return text
 	}

@@ -453,6 +453,9 @@ func TestServerErrorsHideStatePathsFromStrangers(t *testing.T) {
 	if got := s.publicText(r.WithContext(contextWithPeer(r, 0)), 500, failure); got != failure.Error() {
 		t.Errorf("root reads %q", got)
 	}
+	if got := s.publicText(r, 404, errors.New("")); got != "Not Found" {
+		t.Errorf("no text reads %q", got)
+	}
 	if got := s.publicText(r, 404, failure); got != failure.Error() {
 		t.Errorf("an error of the client reads %q", got)
 	}
