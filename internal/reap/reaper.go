@@ -167,18 +167,23 @@ func (r *Reaper) Run(ctx context.Context) error {
 	o := orphans{reaper: r, seen: make(map[Identity]sighting)}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	armed := true // later signals do not put off a look
 	for {
+		again := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-sigchld:
-			timer.Reset(o.delay())
+			again = true
 		case <-r.released:
-			timer.Reset(o.delay())
+			again = true
 		case now := <-timer.C:
-			if o.sweep(now) {
-				timer.Reset(o.delay())
-			}
+			armed = false
+			again = o.sweep(now)
+		}
+		if again && !armed {
+			timer.Reset(o.delay())
+			armed = true
 		}
 	}
 }

@@ -2,16 +2,20 @@ package runc
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
 	"github.com/outletd/outlet/internal/runtime/runtimetest"
@@ -183,6 +187,32 @@ func TestWithoutASubreaper(t *testing.T) {
 		}
 		return nil
 	})
+	for _, want := range []int{0, 3, 255} {
+		var out strings.Builder
+		code, err := task.Exec(t.Context(), outlet.Process{
+			Args:  []string{runtimetest.ProgramPath, "cat"},
+			Stdin: strings.NewReader("text"), Stdout: &out,
+		})
+		if err != nil || code != 0 || out.String() != "text" {
+			t.Errorf("cat: %d, %v, %q", code, err, out.String())
+		}
+		code, err = task.Exec(t.Context(), outlet.Process{Args: []string{runtimetest.ProgramPath, "exit", strconv.Itoa(want)}})
+		if err != nil || code != want {
+			t.Errorf("exit code is %d, %v, want %d", code, err, want)
+		}
+	}
+	if _, err := task.Exec(t.Context(), outlet.Process{Args: []string{"/missing"}}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("error is %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err = task.Exec(ctx, outlet.Process{Args: []string{runtimetest.ProgramPath, "ignore", b.Mark}})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v", err)
+	}
+	if n := len(b.Processes(t)); n != 3 {
+		t.Errorf("%d processes, want 3", n)
+	}
 	if err := task.Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}

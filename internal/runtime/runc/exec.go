@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/errdefs"
 	gorunc "github.com/containerd/go-runc"
@@ -21,7 +22,8 @@ import (
 
 // Exec enters the container with runc, detached as the container itself: runc
 // ends once the process runs, the process has our ends of pipes or a terminal,
-// and is watched like any other.
+// and is watched like any other. Unless this process is a subreaper, the exit
+// status of a process without a terminal can only be had from a runc that stays.
 func (t *task) Exec(ctx context.Context, p outlet.Process) (int, error) {
 	c := t.container
 	if t.hasEnded() {
@@ -78,9 +80,24 @@ func (e *execution) pipes(ctx context.Context, p outlet.Process) (int, error) {
 	}
 	defer null.Close()
 	// go-runc reads what has no file, and waits for the process' end by that.
-	proc, err := e.start(ctx, &gorunc.ExecOpts{IO: files{
+	opts := &gorunc.ExecOpts{IO: files{
 		pipes.Stdin, cmp.Or(pipes.Stdout, null), cmp.Or(pipes.Stderr, null),
-	}})
+	}}
+	if !e.container.runtime.cfg.Reaper.Subreaper() {
+		started := make(chan int, 1) // go-runc closes it in any case
+		opts.Started = started
+		copying := make(chan struct{})
+		go func() {
+			defer close(copying)
+			<-started
+			pipes.Started()
+		}()
+		code, err := e.foreground(ctx, opts)
+		<-copying
+		pipes.Drain(ctx)
+		return code, err
+	}
+	proc, err := e.start(ctx, opts)
 	pipes.Started()
 	if err != nil || proc == nil {
 		return -1, err
@@ -88,6 +105,43 @@ func (e *execution) pipes(ctx context.Context, p outlet.Process) (int, error) {
 	exit, err := proc.Finish(ctx)
 	pipes.Drain(ctx)
 	return exit, err
+}
+
+// foreground runs the process below a runc that waits for it.
+func (e *execution) foreground(ctx context.Context, opts *gorunc.ExecOpts) (int, error) {
+	c, r := e.container, e.container.runtime
+	opts.LogFile = filepath.Join(e.dir, "log")
+	opts.PidFile = filepath.Join(e.dir, "pid")
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- r.command("").Exec(runCtx, c.id, e.spec, opts) }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		// The process first: a killed runc would leave it behind.
+		if pid, perr := readPID(opts.PidFile); perr == nil {
+			_ = unix.Kill(pid, unix.SIGKILL) // runc has not reaped it: the pid is its own
+		}
+		t := time.NewTimer(time.Second)
+		defer t.Stop()
+		select {
+		case <-ended:
+		case <-t.C:
+			cancel()
+			<-ended
+		}
+		return -1, ctx.Err()
+	}
+	var status *gorunc.ExitError
+	switch {
+	case err == nil:
+		return 0, nil
+	case errors.As(err, &status) && lastError(opts.LogFile) == "":
+		return status.Status, nil
+	}
+	return -1, explain("exec in", c.id, opts.LogFile, err)
 }
 
 // terminal runs the process with a terminal, whose other side runc sends us.

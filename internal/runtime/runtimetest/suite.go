@@ -30,8 +30,9 @@ const limit = 20 * time.Second
 // fixture is a runtime under test.
 type fixture struct {
 	runtime.Runtime
-	state  string
-	reaper *reap.Reaper
+	factory Factory
+	state   string
+	reaper  *reap.Reaper
 }
 
 // Run runs the suite.
@@ -51,6 +52,7 @@ func Run(t *testing.T, f Factory) {
 		{"delete refuses what runs and may be repeated", testDelete},
 		{"a leftover of the same id is replaced", testReplace},
 		{"attach finds what another process started", testAttach},
+		{"attach tells how a stranger's child ends", testAttachStranger},
 		{"attach tells of what ended meanwhile", testAttachEnded},
 		{"attach knows nothing of the unknown", testAttachUnknown},
 		{"output goes on after the starter's death", testOutput},
@@ -95,7 +97,7 @@ func newFixture(tb testing.TB, f Factory) *fixture {
 			tb.Error(err)
 		}
 	})
-	return &fixture{Runtime: rt, state: state, reaper: r}
+	return &fixture{Runtime: rt, factory: f, state: state, reaper: r}
 }
 
 // start starts the box and removes it with the test.
@@ -472,6 +474,30 @@ func testAttach(t *testing.T, f *fixture) {
 		t.Errorf("exit is %+v, want 5", exit)
 	}
 	must(t, again.Delete(t.Context()))
+	f.wantNothing(t, b)
+}
+
+// In life nobody of ours is above a daemon that was killed: its plugins become
+// the children of the host's first process.
+func testAttachStranger(t *testing.T, f *fixture) {
+	must(t, f.reaper.Close()) // gives up being a subreaper
+	r, err := reap.New(reap.Config{})
+	must(t, err)
+	defer func() { must(t, r.Close()) }()
+	rt, err := f.factory(f.state, r)
+	must(t, err)
+	b := NewBox(t, BoxOptions{Args: []string{"term"}})
+	startElsewhere(t, f.state, b, "started")()
+	b.wantReady(t)
+	task, err := rt.Attach(t.Context(), b.Bundle)
+	must(t, err)
+	wantRunning(t, task)
+	must(t, task.Signal(t.Context(), syscall.SIGTERM))
+	// -1: before Linux 6.15, if the first process is faster than we.
+	if exit := wantDone(t, task); exit.Code != 5 && exit.Code != -1 {
+		t.Errorf("exit is %+v, want 5", exit)
+	}
+	must(t, task.Delete(t.Context()))
 	f.wantNothing(t, b)
 }
 
