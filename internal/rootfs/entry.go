@@ -211,7 +211,7 @@ func (a *applier) hardLink(name, base, target string) error {
 	if err != nil {
 		return fmt.Errorf("target %q of the hard link: %w", target, err)
 	}
-	defer unix.Close(dir)
+	defer closeFD(dir)
 	// Flag 0: the target itself, also where it is a symbolic link.
 	err = a.replace(base, func() error { return unix.Linkat(dir, path.Base(target), a.parent.fd, base, 0) })
 	if err != nil {
@@ -290,7 +290,7 @@ func (a *applier) hide(name string, dir int, base string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	return a.opaque(name, fd)
 }
 
@@ -330,7 +330,7 @@ func (a *applier) enterParent(name string) error {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		_ = unix.Close(fd)
+		closeFD(fd)
 		return err
 	}
 	a.parent.name, a.parent.fd, a.parent.atime, a.parent.mtime = name, fd, st.Atim, st.Mtim

@@ -176,7 +176,7 @@ func TestPrepareMountpointsStaysInside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer tree.close() //nolint:errcheck // only looked at
+		defer tree.close()
 		tree.walk = walk
 		p := &preparer{tree: tree}
 		for range 2 {

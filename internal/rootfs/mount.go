@@ -125,7 +125,7 @@ func Sync(dir string) error {
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	if err := unix.Syncfs(fd); err != nil {
 		return fmt.Errorf("sync the file system of %s: %w", dir, err)
 	}

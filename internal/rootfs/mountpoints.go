@@ -93,7 +93,7 @@ func (p *preparer) make(m Mountpoint, force bool) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(parent)
+	defer closeFD(parent)
 	return p.file(parent, name, force)
 }
 
@@ -110,7 +110,7 @@ func (p *preparer) dir(name string, force bool) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(parent)
+	defer closeFD(parent)
 	base := path.Base(name)
 	err = unix.Mkdirat(parent, base, 0o755)
 	if errors.Is(err, unix.EEXIST) {
@@ -171,7 +171,7 @@ func (p *preparer) file(parent int, name string, force bool) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	if err := unix.Fchmod(fd, 0o755); err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (p *preparer) mtab() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(parent)
+	defer closeFD(parent)
 	err = unix.Symlinkat("/proc/mounts", parent, "mtab")
 	if errors.Is(err, unix.EEXIST) {
 		return nil

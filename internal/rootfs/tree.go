@@ -86,7 +86,7 @@ func (t *tree) walkTo(name string, flags int) (_ int, err error) {
 			passed = passed[:len(passed)-1] // the last is the answer
 		}
 		for _, fd := range passed {
-			_ = unix.Close(fd)
+			closeFD(fd)
 		}
 	}()
 	links := 0
@@ -98,7 +98,7 @@ func (t *tree) walkTo(name string, flags int) (_ int, err error) {
 			continue
 		case "..":
 			if n := len(passed); n > 1 {
-				_ = unix.Close(passed[n-1])
+				closeFD(passed[n-1])
 				passed = passed[:n-1]
 			}
 			continue
@@ -110,7 +110,7 @@ func (t *tree) walkTo(name string, flags int) (_ int, err error) {
 		}
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
-			_ = unix.Close(fd)
+			closeFD(fd)
 			return -1, err
 		}
 		switch st.Mode & unix.S_IFMT {
@@ -118,7 +118,7 @@ func (t *tree) walkTo(name string, flags int) (_ int, err error) {
 			passed = append(passed, fd)
 		case unix.S_IFLNK:
 			target, err := readlinkFD(fd)
-			_ = unix.Close(fd)
+			closeFD(fd)
 			if err != nil {
 				return -1, err
 			}
@@ -127,14 +127,14 @@ func (t *tree) walkTo(name string, flags int) (_ int, err error) {
 			}
 			if strings.HasPrefix(target, "/") {
 				for _, fd := range passed[1:] {
-					_ = unix.Close(fd)
+					closeFD(fd)
 				}
 				passed = passed[:1]
 			}
 			rest = append(strings.Split(target, "/"), rest...)
 		default:
 			if len(rest) > 0 || flags&unix.O_DIRECTORY != 0 {
-				_ = unix.Close(fd)
+				closeFD(fd)
 				return -1, unix.ENOTDIR
 			}
 			passed = append(passed, fd)
@@ -156,7 +156,7 @@ func (t *tree) mkdirAll(name string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(parent)
+	defer closeFD(parent)
 	base := path.Base(name)
 	if err := unix.Mkdirat(parent, base, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, err
@@ -205,3 +205,6 @@ func removeAll(dir int, base string) error {
 	}
 	return nil
 }
+
+// closeFD closes a descriptor that nothing was written through.
+func closeFD(fd int) { _ = unix.Close(fd) }

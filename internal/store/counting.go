@@ -17,7 +17,7 @@ type countingContent struct {
 }
 
 func (c *countingContent) Delete(ctx context.Context, d digest.Digest) error {
-	info, err := c.Store.Info(ctx, d)
+	info, err := c.Info(ctx, d)
 	if err != nil {
 		return err
 	}

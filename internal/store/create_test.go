@@ -202,7 +202,7 @@ func TestAFullDiskIsNotTheArchivesFaultAndLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // the test's end
+	defer s.Close()
 	body := archive(t, file{name: "config.json", body: "{}"}, file{name: "rootfs/a", body: strings.Repeat("a", 16<<20)})
 	_, err = s.CreateFromContext(t.Context(), bytes.NewReader(body), rootfs.Limits{}, asIs)
 	if !errors.Is(err, unix.ENOSPC) || errdefs.IsInvalidArgument(err) {
