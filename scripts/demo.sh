@@ -18,7 +18,9 @@ if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' off=$'\e[0m'; else bold='' dim='' o
 chapter=0
 heading() { chapter=$((chapter + 1)); printf '\n%s%d. %s%s\n' "$bold" "$chapter" "$1" "$off"; }
 say() { printf '%s\n' "$*"; }
-shown() { printf '%s$ %s%s\n' "$dim" "$*" "$off"; }
+# The long path of the demo's directory is told once, as $demo.
+told() { printf '%s\n' "${1//"$demo"/\$demo}"; }
+shown() { told "$dim\$ $*$off"; }
 # Shows a command as it would be typed, and runs it.
 try() { shown "$*"; "$@"; }
 # The same for a line with pipes or redirections.
@@ -130,10 +132,10 @@ if [ ${#socket} -gt 100 ]; then # a socket's path has at most 107 bytes
 fi
 export OUTLET_HOST=unix://$socket
 
-daemon=(outlet daemon --data-root "$demo/lib" --exec-root "$demo/run" -H "$OUTLET_HOST" --pidfile "$demo/outlet.pid")
+daemon=(outlet daemon --data-root "$demo/lib" --exec-root "$demo/run" -H "$OUTLET_HOST")
 [ "$mode" != chroot ] || daemon+=(--runtime chroot)
 start_daemon() {
-	shown "${daemon[*]} &"
+	shown "outlet ${daemon[*]:1} &"
 	"${daemon[@]}" >>"$demo/daemon.log" 2>&1 9>&- &
 	daemon_pid=$!
 	until_ok outlet version || fail 'the daemon does not answer'
@@ -155,13 +157,15 @@ userns) say 'You are an ordinary user: all of this runs in a user namespace of i
 chroot) say 'Namespaces are not allowed here: the plugin runs in a chroot, which isolates nothing.' ;;
 esac
 
-heading 'A daemon, with everything below .cache/demo'
+heading 'A daemon, with everything in one directory'
+printf '%s$ demo=%s%s\n' "$dim" "$demo" "$off"
+shown "export OUTLET_HOST=$OUTLET_HOST"
 start_daemon
 
 heading 'A plugin: one static program and its config.json'
-try examples/dirvol/build.sh .cache/demo/dirvol
-line '(cd .cache/demo/dirvol && find . -type f)'
-try outlet create dirvol .cache/demo/dirvol
+try examples/dirvol/build.sh "$demo/dirvol"
+line '(cd "$demo/dirvol" && find . -type f)'
+try outlet create dirvol "$demo/dirvol"
 plugin_id=$(field '{{.ID}}')
 
 heading 'Enabled, it runs'
@@ -172,7 +176,7 @@ heading 'A volume, whose files are on this machine'
 try outlet volume create -d dirvol -o mode=0770 notes
 shown 'dir=$(outlet volume mount notes)'
 dir=$(outlet volume mount notes)
-say "$dir"
+told "$dir"
 line 'echo "written on the host" > "$dir/hello"'
 try outlet exec dirvol /dirvol cat notes hello
 line 'echo "written by the plugin" | outlet exec -i dirvol /dirvol put notes answer'
@@ -193,11 +197,14 @@ say 'Its volume is there, with its files:'
 try outlet volume ls
 try outlet exec dirvol /dirvol cat notes hello
 
+say 'What happened so far:'
+line "outlet events --since 10m --until 0s --format '{{.Type}} {{.Action}}'"
+
 heading 'The daemon stops and starts; the plugin does not notice'
 pid=$(field '{{.Status.PID}}')
 stop_daemon
 kill -0 "$pid" || fail 'the plugin ended with the daemon'
-say "The daemon is gone, the plugin (process $pid) runs."
+say "The daemon is gone; the plugin, process $pid, is not."
 start_daemon
 running() { [ "$(field '{{.Status.State}}')" = running ]; }
 until_ok running || fail "the plugin is not running: $(field '{{.Status.State}} {{.Status.Error}}')"
@@ -210,12 +217,11 @@ try outlet volume unmount notes
 try outlet volume rm notes
 try outlet disable dirvol
 try outlet rm dirvol
-line "outlet events --since 10m --until 0s --format '{{.Type}} {{.Action}}'"
 stop_daemon
 
 heading 'Nothing is left'
 left=$(mounts_left; processes_left; cgroups_left; files_left)
 [ -z "$left" ] || fail "this is left: $left"
-say 'no process, no mount, no cgroup, no file outside .cache/demo'
+say 'no process, no mount, no cgroup, no file outside its directory'
 say "and what the daemon kept of it all: $(du -sh "$demo/lib" | cut -f 1), removed now"
 printf '\n%sThat was all of it: %d seconds.%s\n' "$bold" "$SECONDS" "$off"
