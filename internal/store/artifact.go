@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +41,7 @@ type Artifact struct {
 }
 
 // CheckConfig is given config.json as it was sent and returns it as it is to be
-// stored, a JSON object without "rootfs". Its error ends the create as it is.
+// stored; "rootfs" in it is replaced. Its error ends the create as it is.
 type CheckConfig func(raw []byte) (stored []byte, err error)
 
 // newArtifact begins an artifact: what is written with its context is kept.
@@ -183,20 +182,12 @@ func (s *Store) create(ctx context.Context, a *Artifact, r io.Reader, limits roo
 	return content.WriteBlob(lctx, s.Content(), "config-"+rand.Text(), bytes.NewReader(config), desc)
 }
 
-// withRootfs adds the list of layers to a config, as its last key, and the line
-// end that config blobs have.
+// withRootfs is a config with the list of its layers, whatever list it had.
 func withRootfs(config []byte, diffID digest.Digest) ([]byte, error) {
-	config = bytes.TrimSpace(config)
-	if !json.Valid(config) || config[0] != '{' {
-		return nil, outlet.Errorf(errdefs.ErrInternal, "config is not a JSON object")
+	cfg, _, err := outlet.ParseConfig(config)
+	if err != nil {
+		return nil, err
 	}
-	body := bytes.TrimSpace(config[1 : len(config)-1])
-	var out bytes.Buffer
-	out.WriteByte('{')
-	out.Write(body)
-	if len(body) > 0 {
-		out.WriteByte(',')
-	}
-	fmt.Fprintf(&out, "%q:{%q:%q,%q:[%q]}}\n", "rootfs", "type", "layers", "diff_ids", diffID)
-	return out.Bytes(), nil
+	cfg.Rootfs = &outlet.Rootfs{Type: "layers", DiffIDs: []string{diffID.String()}}
+	return outlet.EncodeConfig(cfg)
 }

@@ -240,9 +240,9 @@ func (s *Store) syncPrepared(mounts []mount.Mount) error {
 	if dir, ok := rootfs.BindSource(mounts); ok && s.snap == Native {
 		return rootfs.Sync(dir)
 	}
-	// With overlay it is two empty directories.
+	// With overlay it is two empty directories. Those above may be new too.
 	for _, dir := range upperDirs(mounts) {
-		for d := dir; d != filepath.Join(s.root, "snapshots", s.snap); d = filepath.Dir(d) {
+		for d := dir; d != s.root; d = filepath.Dir(d) {
 			if err := syncDir(d); err != nil {
 				return err
 			}

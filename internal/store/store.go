@@ -133,7 +133,10 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, fmt.Errorf("database of root %s: %w", s.root, err)
 	}
 	s.leases = metadata.NewLeaseManager(s.meta)
-	return s, s.dropOperations(ctx)
+	if err := s.dropOperations(ctx); err != nil {
+		return nil, err
+	}
+	return s, syncDir(s.root) // the database may be new
 }
 
 // Close closes the store and unlocks the root. Operations under way fail. It

@@ -92,7 +92,7 @@ func archive(t testing.TB, files ...file) []byte {
 }
 
 func small(t testing.TB, content string) []byte {
-	return archive(t, file{name: "config.json", body: `{"Description":"small"}`}, file{name: "rootfs/"}, file{name: "rootfs/plugin", body: content})
+	return archive(t, file{name: "config.json", body: `{"Description":"small","rootfs":{"type":"x"}}`}, file{name: "rootfs/"}, file{name: "rootfs/plugin", body: content})
 }
 
 func asIs(raw []byte) ([]byte, error) { return raw, nil }
