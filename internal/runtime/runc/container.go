@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	gorunc "github.com/containerd/go-runc"
@@ -22,6 +24,8 @@ type container struct {
 	id      string
 	note    note
 	created bool // runc made it and did not start it
+	// unfinished says that nobody noted the end of runc's work.
+	unfinished bool
 }
 
 // Waiting for processes to be gone begins with the first delay, doubled up to
@@ -44,9 +48,64 @@ func wait(ctx context.Context, done <-chan struct{}, d time.Duration) error {
 	return nil
 }
 
+// endRunc ends a runc that still works at starting the container: it gets
+// SIGKILL when the one who called it dies, but it need not have ended yet, and
+// must not go on making things that are being removed.
+func (c *container) endRunc(ctx context.Context) error {
+	var held reap.Members
+	defer held.Release(c.runtime.cfg.Reaper)
+	delay := firstDelay
+	for {
+		all, err := reap.Processes()
+		if err != nil {
+			return err
+		}
+		found := false
+		for pid := range all {
+			if c.isRunc(pid) {
+				found = true
+				held.Add([]int{pid})
+				_ = unix.Kill(pid, unix.SIGKILL) // if it is still there, it is found again
+			}
+		}
+		if !found {
+			return nil
+		}
+		if err := wait(ctx, nil, delay); err != nil {
+			return fmt.Errorf("end the runc of %s: %w", c.id, err)
+		}
+		delay = min(2*delay, lastDelay)
+	}
+}
+
+// isRunc reports whether pid is a runc that was called for this container. A
+// zombie has no arguments.
+func (c *container) isRunc(pid int) bool {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	if err != nil {
+		return false
+	}
+	args := strings.Split(strings.TrimSuffix(string(raw), "\x00"), "\x00")
+	i := slices.Index(args, "--root")
+	return i > 0 && i+1 < len(args) && args[i+1] == c.runtime.cfg.Root && args[len(args)-1] == c.id
+}
+
 // kill ends every process of the container and returns when none is left. p is
 // its main process, nil if it is not watched.
 func (c *container) kill(ctx context.Context, p *reap.Process) error {
+	if c.unfinished {
+		if err := c.endRunc(ctx); err != nil {
+			return err
+		}
+		// It may have got further since it was looked at.
+		again, err := c.runtime.load(c.id)
+		if err == nil {
+			again.unfinished = false
+			*c = *again
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	var done <-chan struct{} // nil once the main process has ended
 	if p == nil && c.note.Init != nil && c.note.Exit == nil {
 		if q, err := c.runtime.cfg.Reaper.Watch(*c.note.Init, nil); err == nil {

@@ -127,11 +127,12 @@ func (e *execution) foreground(ctx context.Context, opts *gorunc.ExecOpts) (int,
 		t := time.NewTimer(time.Second)
 		defer t.Stop()
 		select {
-		case <-ended:
+		case err = <-ended:
 		case <-t.C:
 			cancel()
-			<-ended
+			err = <-ended
 		}
+		r.log.Debug("exec was ended", "id", c.id, "error", err)
 		return -1, ctx.Err()
 	}
 	var status *gorunc.ExitError

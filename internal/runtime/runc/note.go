@@ -146,6 +146,7 @@ func (r *Runtime) load(id string) (*container, error) {
 	} else if !errors.Is(noteErr, fs.ErrNotExist) {
 		return nil, fmt.Errorf("note of %s: %w", id, noteErr)
 	}
+	c.unfinished = c.note.Init == nil
 	if _, err := os.Lstat(r.stateDir(id)); errors.Is(err, fs.ErrNotExist) {
 		if noteErr != nil {
 			return nil, noteErr

@@ -164,6 +164,15 @@ func (r *Runtime) Attach(ctx context.Context, b runtime.Bundle) (runtime.Task, e
 	if err != nil {
 		return nil, fmt.Errorf("runc: attach %s: %w", b.ID, err)
 	}
+	if c.unfinished {
+		// Let what comes from runc come to an end before looking again.
+		if err := c.endRunc(ctx); err != nil {
+			return nil, fmt.Errorf("runc: attach: %w", err)
+		}
+		if c, err = r.load(b.ID); err != nil {
+			return nil, fmt.Errorf("runc: attach %s: %w", b.ID, err)
+		}
+	}
 	if c.note.Init == nil || c.created {
 		if err := r.Purge(ctx, b.ID); err != nil {
 			return nil, err

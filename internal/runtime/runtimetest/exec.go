@@ -120,6 +120,22 @@ func testExecCanceled(t *testing.T, f *fixture) {
 	wantRunning(t, task)
 }
 
+func testExecLeaves(t *testing.T, f *fixture) {
+	b := NewBox(t, BoxOptions{Args: []string{"ignore"}})
+	task := f.start(t, b)
+	b.wantReady(t)
+	var out buffer
+	code, err := task.Exec(t.Context(), outlet.Process{
+		Args: []string{ProgramPath, "abandon", "1", b.Mark}, Stdout: &out,
+	})
+	if err != nil || code != 0 || !strings.Contains(out.String(), "ready") {
+		t.Errorf("exec ended with %d, %v, output %q", code, err, out.String())
+	}
+	b.wantProcesses(t, 2)
+	must(t, task.Kill(t.Context()))
+	b.wantProcesses(t, 0)
+}
+
 func testExecTerminal(t *testing.T, f *fixture) {
 	b := NewBox(t, BoxOptions{Args: []string{"ignore"}})
 	task := f.start(t, b)

@@ -62,6 +62,7 @@ func Run(t *testing.T, f Factory) {
 		{"many start at once", testMany},
 		{"exec runs beside the main process", testExec},
 		{"exec is killed with its caller", testExecCanceled},
+		{"exec does not wait for what its process leaves behind", testExecLeaves},
 		{"exec with a terminal", testExecTerminal},
 		{"exec that fails says why", testExecFails},
 		{"stats count", testStats},
@@ -87,6 +88,10 @@ func newFixture(tb testing.TB, f Factory) *fixture {
 		if err != nil || len(ids) != 0 {
 			tb.Errorf("left behind: %v, %v", ids, err)
 		}
+		if r.Subreaper() {
+			// What a killed starter left becomes ours and is reaped in a while.
+			testutil.Eventually(tb, limit, noChildren)
+		}
 		if c, ok := rt.(interface{ Close() error }); ok {
 			if err := c.Close(); err != nil {
 				tb.Error(err)
@@ -98,6 +103,16 @@ func newFixture(tb testing.TB, f Factory) *fixture {
 		}
 	})
 	return &fixture{Runtime: rt, factory: f, state: state, reaper: r}
+}
+
+func noChildren() error {
+	all, err := reap.Processes()
+	for pid, st := range all {
+		if st.Parent == os.Getpid() {
+			return errors.Join(err, fmt.Errorf("process %d (%c) is left", pid, st.State))
+		}
+	}
+	return err
 }
 
 // start starts the box and removes it with the test.
