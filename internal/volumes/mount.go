@@ -1,0 +1,183 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
+)
+
+// undoTimeout bounds what is undone after an error.
+const undoTimeout = 30 * time.Second
+
+// Mount mounts a volume under an id, making one up if it is empty, and returns
+// where it is on the host, and the id. Until the last mount of the volume is
+// taken back it holds its plugin. Mounting again under an id that is in use
+// returns what there is: each id is one mount and one Unmount.
+//
+// A volume that does not exist is errdefs.ErrNotFound.
+func (s *Service) Mount(ctx context.Context, name, id string) (mountpoint, mountID string, err error) {
+	if err := checkWord("volume name", name); err != nil {
+		return "", "", err
+	}
+	if id == "" {
+		if id, err = s.newID(); err != nil {
+			return "", "", err
+		}
+	}
+	if err := checkWord("mount id", id); err != nil {
+		return "", "", err
+	}
+	unlock, err := s.ops.lock(ctx, name)
+	if err != nil {
+		return "", "", err
+	}
+	defer unlock()
+
+	if rec, ok := s.record(name); ok {
+		if i := rec.mount(id); i >= 0 && !rec.Mounts[i].Pending {
+			return rec.Mounts[i].Mountpoint, id, nil
+		}
+	}
+	f, err := s.find(ctx, name)
+	if err != nil {
+		return "", "", err
+	}
+	rec := f.rec
+	if rec.Driver == "" {
+		rec = Record{Name: name, Driver: f.driver.Name}
+	}
+	m := Mount{ID: id, Since: s.cfg.Now().UTC(), Instance: f.driver.Instance, Pending: true}
+	mounted, err := s.mount(ctx, f.driver, rec, m)
+	if err != nil {
+		return "", "", fmt.Errorf("mount %s: %w", name, err)
+	}
+	f.rec, _ = s.record(name)
+	s.event(ActionMount, f.show(name, ""), "id", id, "mountpoint", mounted.Mountpoint)
+	return mounted.Mountpoint, id, nil
+}
+
+// mount makes the mount m of the volume of rec. The journal says so before the
+// plugin is asked, so that a mount that a crash cuts off is known.
+func (s *Service) mount(ctx context.Context, d Driver, rec Record, m Mount) (_ Mount, err error) {
+	if d.ID != "" {
+		if _, err := s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(rec.Name, m.Since)); err != nil {
+			return Mount{}, err
+		}
+	}
+	before := rec.Clone()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.save(ctx, before), s.releaseUnused(ctx, before))
+		}
+	}()
+	if i := before.mount(m.ID); i >= 0 { // a leftover of a crash
+		before.Mounts = slices.Delete(before.Mounts, i, i+1)
+	}
+	rec = before.Clone()
+	rec.Mounts = append(rec.Mounts, m)
+	if err := s.save(ctx, rec); err != nil {
+		return Mount{}, err
+	}
+	m.Mountpoint, err = s.ask(ctx, d, rec.Name, m.ID)
+	if err != nil {
+		return Mount{}, err
+	}
+	m.Pending = false
+	rec.Mounts[len(rec.Mounts)-1] = m
+	if err := s.save(ctx, rec); err != nil {
+		return Mount{}, errors.Join(err, s.takeBack(ctx, d, rec.Name, m.ID))
+	}
+	return m, nil
+}
+
+// ask has a plugin mount a volume and returns where that is on the host. If it
+// fails, the plugin holds nothing.
+func (s *Service) ask(ctx context.Context, d Driver, name, id string) (string, error) {
+	answer, err := s.client(d).Mount(ctx, name, id)
+	if err != nil {
+		return "", failed(d, err)
+	}
+	p, err := d.Scope.Resolve(answer)
+	if err == nil && p == "" {
+		err = errors.New("it does not say where")
+	}
+	if err != nil {
+		err = fmt.Errorf("volume driver %s mounted it where the host cannot use it: %w", d.Name, err)
+		return "", errors.Join(err, s.takeBack(ctx, d, name, id))
+	}
+	return p, nil
+}
+
+// takeBack undoes a mount that the plugin made, after an error that may be the
+// end of ctx.
+func (s *Service) takeBack(ctx context.Context, d Driver, name, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := s.client(d).Unmount(ctx, name, id); err != nil {
+		return fmt.Errorf("undo it: %w", failed(d, err))
+	}
+	return nil
+}
+
+// releaseUnused releases the plugin unless rec says that the volume is mounted.
+func (s *Service) releaseUnused(ctx context.Context, rec Record) error {
+	if len(rec.Mounts) > 0 {
+		return nil
+	}
+	return s.cfg.Plugins.ReleaseHolder(context.WithoutCancel(ctx), rec.Driver, holder(rec.Name, time.Time{}))
+}
+
+// Unmount takes back the mount of the id; an empty id means the only one there
+// is, and is errdefs.ErrConflict otherwise. A mount that is not there is
+// errdefs.ErrNotFound. If the plugin is gone or disabled, so is the mount, and
+// what is left here is cleaned up; if it cannot be reached or refuses, the mount
+// stays and can be taken back later.
+func (s *Service) Unmount(ctx context.Context, name, id string) error {
+	if err := checkWord("volume name", name); err != nil {
+		return err
+	}
+	unlock, err := s.ops.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	rec, _ := s.record(name)
+	i := rec.mount(id)
+	switch {
+	case id == "" && len(rec.Mounts) == 1:
+		i = 0
+	case id == "" && len(rec.Mounts) > 1:
+		return outlet.Errorf(errdefs.ErrConflict, "unmount %s: it is mounted more than once, one of these ids must be given: %s", name, rec.ids())
+	case len(rec.Mounts) == 0:
+		return outlet.Errorf(errdefs.ErrNotFound, "unmount %s: the volume is not mounted", name)
+	case i < 0:
+		return outlet.Errorf(errdefs.ErrNotFound, "unmount %s: there is no mount %s; those there are: %s", name, id, rec.ids())
+	}
+	m := rec.Mounts[i]
+	d, err := s.lookup(ctx, rec.Driver)
+	switch {
+	case err == nil:
+		if err := s.client(d).Unmount(ctx, name, m.ID); err != nil {
+			return fmt.Errorf("unmount %s: %w", name, failed(d, err))
+		}
+	case errdefs.IsNotFound(err), errdefs.IsConflict(err), errdefs.IsInvalidArgument(err):
+		s.log.WarnContext(ctx, "a mount ended with its plugin", "volume", name, "plugin", rec.Driver, "id", m.ID, "err", err)
+		d = Driver{Name: rec.Driver}
+	default:
+		return fmt.Errorf("unmount %s: %w", name, err)
+	}
+	rec.Mounts = slices.Delete(rec.Mounts, i, i+1)
+	if err := s.save(ctx, rec); err != nil {
+		return err
+	}
+	err = s.releaseUnused(ctx, rec)
+	s.event(ActionUnmount, found{driver: d, rec: rec}.show(name, ""), "id", m.ID)
+	return err
+}

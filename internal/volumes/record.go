@@ -1,0 +1,84 @@
+package volumes
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Record is what is kept of a volume: of one that was created or given labels
+// through this daemon, and of every one that is mounted through it.
+type Record struct {
+	Name   string
+	Driver string // the plugin's name, with its tag if it is a managed one
+	// Created says that the volume was created through this daemon, at
+	// CreatedAt and with Options. One that was there before is never Created.
+	Created   bool              `json:",omitempty"`
+	CreatedAt time.Time         `json:",omitzero"`
+	Options   map[string]string `json:",omitempty"`
+	Labels    map[string]string `json:",omitempty"`
+	Mounts    []Mount           `json:",omitempty"`
+}
+
+// Mount is one entry in the journal of mounts.
+type Mount struct {
+	ID    string
+	Since time.Time
+	// Mountpoint is where the volume is on the host.
+	Mountpoint string `json:",omitempty"`
+	// Instance is the run of the plugin's process that made the mount
+	// ([Driver.Instance]).
+	Instance string `json:",omitempty"`
+	// Pending says that the plugin was asked to mount, and its answer did not
+	// get here yet. Found on disk, it means that the daemon died meanwhile.
+	Pending bool `json:",omitempty"`
+}
+
+// Clone returns a copy that shares nothing with r.
+func (r Record) Clone() Record {
+	r.Options, r.Labels, r.Mounts = maps.Clone(r.Options), maps.Clone(r.Labels), slices.Clone(r.Mounts)
+	return r
+}
+
+// mount returns the index of the mount with the id, or -1.
+func (r Record) mount(id string) int {
+	return slices.IndexFunc(r.Mounts, func(m Mount) bool { return m.ID == id })
+}
+
+// ids are those of the mounts.
+func (r Record) ids() string {
+	ids := make([]string, len(r.Mounts))
+	for i, m := range r.Mounts {
+		ids[i] = m.ID
+	}
+	return strings.Join(ids, ", ")
+}
+
+// Store keeps records on disk. What was saved or deleted without an error is so
+// after a crash of the machine, too.
+type Store interface {
+	// All returns all records. With an [*UnreadableError] it returns those
+	// that can be read.
+	All(ctx context.Context) ([]Record, error)
+	// Save adds the record, or replaces that of the name.
+	Save(ctx context.Context, r Record) error
+	// Delete removes the record of the name, if there is one.
+	Delete(ctx context.Context, name string) error
+}
+
+// UnreadableError says that some records cannot be read.
+type UnreadableError struct {
+	Names []string
+	Err   error // of the first
+}
+
+// Error names the records.
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("unreadable records %q: %v", e.Names, e.Err)
+}
+
+// Unwrap returns the error of the first record.
+func (e *UnreadableError) Unwrap() error { return e.Err }

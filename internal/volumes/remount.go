@@ -1,0 +1,128 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Restore makes the volumes that the journal says are mounted hold their plugins
+// again, after a start of the daemon. Plugins that are not there are logged:
+// once they are, Remount does it. Nobody tells of v1 plugins when they start: of
+// those, mounts of another instance are made again here.
+func (s *Service) Restore(ctx context.Context) {
+	for _, r := range s.all() {
+		if len(r.Mounts) == 0 {
+			continue
+		}
+		if err := s.restore(ctx, r); err != nil {
+			s.log.WarnContext(ctx, "restore a mounted volume", "volume", r.Name, "plugin", r.Driver, "err", err)
+		}
+	}
+}
+
+func (s *Service) restore(ctx context.Context, r Record) error {
+	d, err := s.lookup(ctx, r.Driver)
+	if err != nil {
+		return err
+	}
+	if d.ID == "" {
+		if d.Instance == "" {
+			return nil
+		}
+		return s.remount(ctx, d, r.Name)
+	}
+	_, err = s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(r.Name, r.Mounts[0].Since))
+	return err
+}
+
+// remountsAtOnce is how many volumes of a plugin are mounted again side by side.
+const remountsAtOnce = 4
+
+// Remount is to be called whenever the plugin d became ready: after it was
+// enabled, restarted or found running. Its volumes hold it again, and the mounts
+// that an earlier run of it made, and which are gone with that, are made again
+// under their ids. Mounts of this very run are left alone.
+//
+// What fails is in the error, and is tried again at the next time.
+func (s *Service) Remount(ctx context.Context, d Driver) error {
+	var names []string
+	for _, r := range s.all() {
+		if r.Driver == d.Name && len(r.Mounts) > 0 {
+			names = append(names, r.Name)
+		}
+	}
+	errs := make([]error, len(names))
+	room := make(chan struct{}, remountsAtOnce)
+	var wg sync.WaitGroup
+	for i, name := range names {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			if err := s.remount(ctx, d, name); err != nil {
+				errs[i] = fmt.Errorf("mount volume %s again: %w", name, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// remount brings the mounts of one volume to the run d of its plugin.
+func (s *Service) remount(ctx context.Context, d Driver, name string) error {
+	unlock, err := s.ops.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rec, _ := s.record(name)
+	if rec.Driver != d.Name || len(rec.Mounts) == 0 {
+		return nil // it was unmounted while this waited
+	}
+	errs := []error{s.settle(ctx, d, &rec)}
+	for i, m := range rec.Mounts {
+		if d.Instance != "" && m.Instance == d.Instance {
+			continue
+		}
+		p, err := s.ask(ctx, d, name, m.ID)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if p != m.Mountpoint {
+			s.log.WarnContext(ctx, "a volume is at another place than before", "volume", name, "before", m.Mountpoint, "now", p)
+		}
+		rec.Mounts[i].Mountpoint, rec.Mounts[i].Instance = p, d.Instance
+	}
+	errs = append(errs, s.save(ctx, rec))
+	if len(rec.Mounts) == 0 {
+		errs = append(errs, s.releaseUnused(ctx, rec))
+	} else if d.ID != "" {
+		_, err := s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(name, rec.Mounts[0].Since))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// settle ends mounts that were being made when an earlier daemon died: nobody
+// was told of them. The volume's lock is held, so none is being made now.
+func (s *Service) settle(ctx context.Context, d Driver, rec *Record) error {
+	var errs []error
+	settled := make([]Mount, 0, len(rec.Mounts))
+	for _, m := range rec.Mounts {
+		if !m.Pending {
+			settled = append(settled, m)
+			continue
+		}
+		if d.Instance != "" && m.Instance != d.Instance {
+			continue // it ended with the run that made it
+		}
+		// The plugin may have made it. If not, it has nothing to undo.
+		if err := s.takeBack(ctx, d, rec.Name, m.ID); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	rec.Mounts = settled
+	return errors.Join(errs...)
+}
