@@ -37,9 +37,15 @@ func (u *unit) explain(rec store.Record, task Task, err error) error {
 		ended = &exit
 		what = "it " + describeExit(exit) + " before its socket accepted"
 	}
+	var late *probe.NotReadyError
+	if errors.As(err, &late) {
+		what += fmt.Sprintf(" within %s", u.startTimeout(rec))
+	}
 	text := fmt.Sprintf("plugin %s did not start: %s", rec.Name, what)
-	if problem := u.diagnose(rec); problem != "" {
-		text += ": " + problem
+	if late == nil { // what does not listen was there to be started
+		if problem := u.diagnose(rec); problem != "" {
+			text += ": " + problem
+		}
 	}
 	if task != nil {
 		text += u.lastLines()

@@ -1,12 +1,14 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/moby/sys/mount"
 	"github.com/moby/sys/mountinfo"
@@ -113,12 +115,12 @@ func (u *unit) start(ctx context.Context, rec store.Record) (Task, error) {
 	return task, nil
 }
 
+func (u *unit) startTimeout(rec store.Record) time.Duration {
+	return cmp.Or(rec.StartTimeout, u.m.cfg.StartTimeout)
+}
+
 func (u *unit) waitSocket(ctx context.Context, rec store.Record, task Task) error {
-	limit := rec.StartTimeout
-	if limit == 0 {
-		limit = u.m.cfg.StartTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, u.startTimeout(rec))
 	defer cancel()
 	return probe.WaitSocket(ctx, probe.Target{Dir: u.paths.sockets, Name: rec.Config.Interface.Socket}, task.Done())
 }

@@ -61,7 +61,10 @@ func (u *unit) end(ctx context.Context, task Task) (outlet.Exit, error) {
 	case <-t.C:
 		u.log.Warn("the plugin did not end when asked to and is killed", "after", u.m.cfg.StopTimeout)
 	}
-	return task.Exit(), u.remove(ctx, task)
+	if err := u.remove(ctx, task); err != nil {
+		return outlet.Exit{}, err
+	}
+	return task.Exit(), nil
 }
 
 // remove kills whatever is left of a container and removes it.
