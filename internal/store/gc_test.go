@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/outletd/outlet/internal/rootfs"
 	"github.com/outletd/outlet/internal/testutil"
@@ -158,4 +161,69 @@ func TestCheckFindsWhatIsMissingAndWhatIsTooMuch(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s\n%+v", diff, report.Problems)
 	}
+}
+
+// TestLayersAreUnpackedOnce applies the layers of a plugin twice, as two
+// installs of it would, with collections between.
+func TestLayersAreUnpackedOnce(t *testing.T) {
+	both(t, func(t *testing.T, s *Store) {
+		bottom, top := archive(t, file{name: "a", body: "1"}, file{name: "b", body: "1"}), archive(t, file{name: "b", body: "2"}, file{name: ".wh.a"})
+		var layers []rootfs.Layer
+		blobs := map[digest.Digest][]byte{}
+		for _, b := range [][]byte{bottom, top} {
+			d := digest.FromBytes(b)
+			blobs[d] = b
+			layers = append(layers, rootfs.Layer{Blob: ocispec.Descriptor{MediaType: rootfs.MediaTypeLayer, Digest: d, Size: int64(len(b))}, DiffID: d})
+		}
+		opened := 0
+		open := func(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+			opened++
+			return io.NopCloser(bytes.NewReader(blobs[d.Digest])), nil
+		}
+		var arts []*Artifact
+		for range 2 {
+			art, err := s.newArtifact(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			arts = append(arts, art)
+			done, err := rootfs.ApplyLayers(art.context(t.Context()), s.snapshots(), layers, open, rootfs.ApplyOptions{TempDir: filepath.Join(s.Root(), "tmp")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range layers {
+				art.Layers = append(art.Layers, Layer{Blob: l.Blob, DiffID: l.DiffID})
+			}
+			if done.Chain != art.chain() {
+				t.Errorf("chain %s, want %s", done.Chain, art.chain())
+			}
+			if _, err := s.GC(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if opened != 2 {
+			t.Errorf("%d layers were read, want 2", opened)
+		}
+		// The first one's lease goes: the second's holds the same.
+		if err := arts[0].Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.GC(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		key, err := s.PrepareRootfs(t.Context(), arts[1], newID(t), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readRootfs(t, s, Record{Rootfs: key}, "b"); got != "2" {
+			t.Errorf("b holds %q", got)
+		}
+		if err := arts[1].Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.GC(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantEmpty(t, s)
+	})
 }
