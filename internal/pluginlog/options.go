@@ -23,7 +23,7 @@ type Options struct {
 	// for as long as the log is.
 	Picker *Picker
 	// MaxSize is the size in bytes at which a file of the log is followed by a
-	// new one; 0 is [DefaultMaxSize]. At least 64 KiB.
+	// new one; 0 is [DefaultMaxSize]. At least 64 KiB, and twice MaxLine.
 	MaxSize int64
 	// MaxFiles is how many files are kept, the one being written included; 0 is
 	// [DefaultMaxFiles].
@@ -68,14 +68,14 @@ func (o Options) complete() (Options, error) {
 	if o.MaxLine == 0 {
 		o.MaxLine = DefaultMaxLine
 	}
-	if o.MaxSize < 64<<10 || o.MaxFiles < 1 || o.MaxLine < 256 || o.MaxLine > 64<<10 {
-		return o, errors.New("a log's file is at least 64 KiB, there is at least one, and a line is 256 bytes to 64 KiB")
+	if o.MaxSize < 64<<10 || o.MaxFiles < 1 || o.MaxLine < 256 || o.MaxLine > 64<<10 || int64(o.MaxLine) > o.MaxSize/2 {
+		return o, errors.New("a log's file is at least 64 KiB, there is at least one, and a line is 256 bytes to 64 KiB and at most half a file")
 	}
 	if o.Rate == (Rate{}) {
 		o.Rate = DefaultRate()
 	}
-	if o.Rate.Lines == 0 || o.Rate.Bytes == 0 || o.Rate.Burst < time.Second {
-		return o, errors.New("a log's rate needs lines and bytes (negative: no limit) and a burst of at least a second")
+	if o.Rate.Lines == 0 || o.Rate.Bytes >= 0 && o.Rate.Bytes < int64(o.MaxLine) || o.Rate.Burst < time.Second {
+		return o, errors.New("a log's rate needs lines, bytes for at least one line (negative: no limit) and a burst of at least a second")
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
