@@ -67,7 +67,7 @@ var brokenPlugins = []brokenPlugin{
 	{
 		name: "that never listens",
 		args: []string{"-say", "waiting for my backend"},
-		says: `(?s)p\.sock.*2s.*waiting for my backend`,
+		says: `(?s)never listened.*p\.sock.*waiting for my backend`,
 	},
 	{
 		name: "that listens on another name",

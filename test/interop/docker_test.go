@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outletd/outlet/internal/testutil"
 	"github.com/outletd/outlet/internal/testutil/daemontest"
@@ -80,7 +82,7 @@ func TestDockerIsToldWhatIsWrong(t *testing.T) {
 		docker("plugin", "inspect", "none").Refused("none")
 		docker("plugin", "enable", "dirvol").OK()
 		docker("plugin", "enable", "dirvol").Refused("dirvol:latest", "enabled")
-		docker("plugin", "set", "dirvol", "TMPFS_SIZE=1m").Refused("dirvol:latest")
+		docker("plugin", "set", "dirvol", "TMPFS_SIZE=1m").Refused("active plugin")
 		docker("plugin", "rm", "dirvol").Refused("dirvol:latest", "enabled")
 		docker("plugin", "install", "--grant-all-permissions", "example/none").Refused()
 
@@ -152,7 +154,9 @@ func TestDockerAsksWhoWeAre(t *testing.T) {
 		}
 		docker("plugin", "disable", "dirvol").OK()
 		docker("plugin", "rm", "dirvol").OK()
-		events := docker("events", "--filter", "type=plugin", "--since", "10m", "--until", "0s", "--format", "{{.Action}} {{.Actor.Attributes.name}}").OK()
+		// This command line knows whole seconds only.
+		until := strconv.FormatInt(time.Now().Unix()+1, 10)
+		events := docker("events", "--filter", "type=plugin", "--since", "10m", "--until", until, "--format", "{{.Action}} {{.Actor.Attributes.name}}").OK()
 		want := "create dirvol:latest\nenable dirvol:latest\ndisable dirvol:latest\nremove dirvol:latest"
 		if events != want {
 			t.Errorf("events:\n%s\nwant:\n%s", events, want)

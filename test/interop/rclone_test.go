@@ -28,7 +28,7 @@ func rcloneDaemon(t *testing.T) (d *daemontest.Daemon, remote string) {
 	d.Outlet("set", "rclone", "config.source="+filepath.Join(state, "config"), "cache.source="+filepath.Join(state, "cache")).OK()
 	d.Outlet("enable", "rclone").OK()
 	d.Outlet("volume", "create", "-d", "rclone", "-o", "type=alias", "-o", "alias-remote=/data/cache/src",
-		"-o", "vfs-cache-mode=writes", "-o", "vfs-write-back=0s", "-o", "allow-other=true", "remote").OK()
+		"-o", "vfs-cache-mode=writes", "-o", "vfs-write-back=0s", "-o", "dir-cache-time=1s", "-o", "allow-other=true", "remote").OK()
 	return d, remote
 }
 
