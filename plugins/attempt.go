@@ -60,7 +60,9 @@ func (c *Client) do(ctx context.Context, req *request, b *callBuffers, o Request
 		}
 		delay, ok := retry.next()
 		if !ok {
-			return nil, c.failed(req, sent, err)
+			e := c.failed(req, sent, err)
+			e.retry = true
+			return nil, e
 		}
 		c.opts.Logger.WarnContext(ctx, "unable to connect to plugin",
 			"address", c.addr.String(), "method", req.method, "error", err, "retry_in", delay)
@@ -70,7 +72,7 @@ func (c *Client) do(ctx context.Context, req *request, b *callBuffers, o Request
 	}
 }
 
-func (c *Client) failed(req *request, sent bool, err error) error {
+func (c *Client) failed(req *request, sent bool, err error) *TransportError {
 	return &TransportError{Method: req.method, Address: c.addr.String(), Sent: sent, Err: err}
 }
 

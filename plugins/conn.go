@@ -114,11 +114,8 @@ func (c *conn) write(p []byte) error {
 
 // alive says whether an idle connection can carry a request.
 func (c *conn) alive() bool {
-	if c.br.Buffered() > 0 {
-		return false
-	}
 	if c.probe != nil {
-		return c.probe.ok()
+		return c.br.Buffered() == 0 && c.probe.ok()
 	}
 	if c.watched == nil {
 		return false
@@ -127,7 +124,7 @@ func (c *conn) alive() bool {
 	<-c.watched
 	c.watched = nil
 	c.limited = true
-	return errors.Is(c.watchErr, os.ErrDeadlineExceeded)
+	return c.br.Buffered() == 0 && errors.Is(c.watchErr, os.ErrDeadlineExceeded)
 }
 
 // rest is called when the connection becomes idle. Where there is no probe, a
@@ -152,7 +149,6 @@ func (c *conn) close() {
 	_ = c.nc.Close() // nothing was promised to the plugin that could be lost
 	if c.watched != nil {
 		<-c.watched
-		c.watched = nil
 	}
 }
 

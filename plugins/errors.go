@@ -81,6 +81,9 @@ type TransportError struct {
 	Sent bool
 	// Err is the cause.
 	Err error
+
+	// retry says that the same call may be made again.
+	retry bool
 }
 
 // Error names the method and the cause.
@@ -154,3 +157,22 @@ func unprintable(r rune) bool {
 	return r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError ||
 		r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x2028 || r == 0x2029
 }
+
+// HandlerError is a handler that failed for a plugin. It is called again when
+// the plugin is next used for the subsystem.
+type HandlerError struct {
+	// Name is the plugin's name.
+	Name string
+	// Subsystem is what the handler is for.
+	Subsystem string
+	// Err is what the handler returned.
+	Err error
+}
+
+// Error names the plugin, the subsystem and the reason.
+func (e *HandlerError) Error() string {
+	return fmt.Sprintf("plugin %s: set up %s: %v", e.Name, e.Subsystem, e.Err)
+}
+
+// Unwrap returns what the handler returned.
+func (e *HandlerError) Unwrap() error { return e.Err }

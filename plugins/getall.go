@@ -1,0 +1,135 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// GetAll returns all plugins that serve the subsystem, active and with their
+// handlers run, sorted by name. Plugins that are not active yet are activated
+// side by side, one try each, within the bounds of Config.
+//
+// The error joins, for each plugin and directory that could not be used, the
+// reason; the plugins are good beside it. A plugin that failed is left alone for
+// Config.FailureMemory, unless its definition changes or Get is called for it,
+// and the same error is reported again. When ctx ends, what was found by then is
+// returned.
+func (r *Registry) GetAll(ctx context.Context, subsystem string) ([]*Plugin, error) {
+	if err := r.alive(ctx); err != nil {
+		return nil, err
+	}
+	var found []selected
+	scanErr := r.dirs().scan(func(s selected) error {
+		found = append(found, s)
+		return nil
+	})
+	type result struct {
+		plugin *Plugin
+		err    error
+	}
+	results := make([]result, len(found))
+	use := func(i int, e *entry) {
+		if err := r.runHandlers(ctx, e, subsystem); err != nil {
+			results[i].err = err
+		} else {
+			results[i].plugin = e.plugin
+		}
+	}
+	var wg sync.WaitGroup
+	for i, s := range found {
+		if e := r.active(s); e != nil {
+			use(i, e)
+			continue
+		}
+		if err := r.failedBefore(s); err != nil {
+			results[i].err = err
+			continue
+		}
+		wg.Go(func() {
+			e, err := r.probe(ctx, s)
+			if err != nil {
+				results[i].err = err
+				return
+			}
+			use(i, e)
+		})
+	}
+	wg.Wait()
+	var all []*Plugin
+	errs := []error{scanErr}
+	for _, res := range results {
+		if res.err != nil {
+			errs = append(errs, res.err)
+		} else if res.plugin.Implements(subsystem) {
+			all = append(all, res.plugin)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Plugin) int { return strings.Compare(a.name, b.name) })
+	return all, errors.Join(errs...)
+}
+
+// failedBefore returns why the plugin failed the last time, if that was not long
+// ago and its definition is the same.
+func (r *Registry) failedBefore(s selected) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f, ok := r.failures[s.name]
+	if !ok || f.file != s.file || time.Since(f.at) >= r.cfg.FailureMemory {
+		return nil
+	}
+	return f.err
+}
+
+// probe activates a plugin within the bounds of GetAll.
+func (r *Registry) probe(ctx context.Context, s selected) (*entry, error) {
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, &ActivationError{Name: s.name, Address: s.file.path, Err: ctx.Err()}
+	}
+	free := sync.OnceFunc(func() { <-r.slots })
+	defer free()
+	e, err := r.join(s, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer r.leave(e)
+
+	slow := time.NewTimer(slowProbe)
+	defer slow.Stop()
+	connect := time.NewTimer(r.cfg.ProbeConnectTimeout)
+	defer connect.Stop()
+	total := time.NewTimer(r.cfg.ProbeTimeout)
+	defer total.Stop()
+	giveUp := func(what string, d time.Duration) (*entry, error) {
+		err := &ActivationError{Name: s.name, Address: s.file.path, Err: &timeoutError{fmt.Sprintf("%s within %s", what, d)}}
+		r.remember(s.name, s.file, err)
+		return nil, err
+	}
+	for {
+		select {
+		case <-e.done:
+			return e, e.err
+		case <-e.tried:
+			// Somebody who is more patient goes on; this caller does not. If
+			// nobody does, the attempt is about to be done with the same error.
+			r.remember(s.name, s.file, e.firstErr)
+			return e, e.firstErr
+		case <-ctx.Done():
+			return nil, &ActivationError{Name: s.name, Address: s.file.path, Err: ctx.Err()}
+		case <-slow.C:
+			free()
+		case <-connect.C:
+			if !e.connected.Load() {
+				return giveUp("no connection", r.cfg.ProbeConnectTimeout)
+			}
+		case <-total.C:
+			return giveUp("no answer", r.cfg.ProbeTimeout)
+		}
+	}
+}
