@@ -5,6 +5,9 @@ import (
 	"github.com/outletd/outlet/internal/scopedpath"
 )
 
+// Scope translates the plugin's paths to paths of the host.
+func (r Ref) Scope() scopedpath.Scope { p, _ := r.u.look(); return r.u.scope(p) }
+
 // scope translates paths in the plugin to paths of the host.
 func (u *unit) scope(p outlet.Plugin) scopedpath.Scope {
 	s := scopedpath.Scope{Root: u.paths.rootfs}

@@ -226,7 +226,7 @@ func (u *unit) beginLaunch(ctx context.Context, kind launchKind) {
 	u.wg.Go(func() {
 		defer abort()
 		task, err := u.launch(ctx, rec, kind)
-		_ = u.do(func() { u.onLaunched(ctx, kind, task, err) }) // the loop has ended: so has the manager
+		_ = u.do(func() { u.onLaunched(u.ctx, kind, task, err) }) // the loop has ended: so has the manager
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/outletd/outlet/internal/cli"
+	"github.com/outletd/outlet/internal/daemon"
 	"github.com/outletd/outlet/internal/version"
 )
 
@@ -30,5 +31,14 @@ func run() int {
 		Err:    os.Stderr,
 		Getenv: os.Getenv,
 		Build:  build,
+		RunDaemon: func(ctx context.Context, f cli.DaemonFlags) error {
+			return daemon.Run(ctx, daemon.Options{
+				Flags:      f.Directives(),
+				ConfigFile: f.ConfigFile,
+				Validate:   f.Validate,
+				Stderr:     os.Stderr,
+				Getenv:     os.Getenv,
+			})
+		},
 	})
 }

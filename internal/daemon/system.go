@@ -1,0 +1,189 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/api"
+	"github.com/outletd/outlet/internal/host"
+	"github.com/outletd/outlet/internal/version"
+)
+
+// system tells the API what the daemon and its host are.
+type system struct{ d *daemon }
+
+func (s system) Version(context.Context) (api.Version, error) {
+	rt := s.d.manager.RuntimeInfo()
+	return api.Version{
+		Version:       version.Version(),
+		GitCommit:     version.Commit(),
+		KernelVersion: s.d.host.Facts().Kernel,
+		Components: []api.Component{{
+			Name: rt.Name, Version: rt.Version, Details: map[string]string{"GitCommit": rt.Commit},
+		}},
+	}, nil
+}
+
+func (s system) Info(ctx context.Context) (api.Info, error) {
+	c := s.d.config()
+	rt := s.d.manager.RuntimeInfo()
+	facts := s.d.host.Facts()
+	id, err := daemonID(c.DataRoot)
+	if err != nil {
+		return api.Info{}, err
+	}
+	info := api.Info{
+		ID:              id,
+		Name:            hostname(),
+		ServerVersion:   version.Version(),
+		KernelVersion:   facts.Kernel,
+		OperatingSystem: facts.OS,
+		Architecture:    machine(),
+		NCPU:            facts.CPUs,
+		MemTotal:        facts.MemoryBytes,
+		DataRoot:        c.DataRoot,
+		CgroupDriver:    "cgroupfs",
+		CgroupVersion:   "1",
+		LiveRestore:     c.LiveRestore,
+		Debug:           c.Debug,
+		HTTPProxy:       proxy(s.d.opts.Getenv, "HTTP_PROXY"),
+		HTTPSProxy:      proxy(s.d.opts.Getenv, "HTTPS_PROXY"),
+		NoProxy:         proxy(s.d.opts.Getenv, "NO_PROXY"),
+		Labels:          c.Labels,
+		Warnings:        s.warnings(),
+		Runtime:         rt.Name,
+		RuntimePath:     rt.Path,
+		RuntimeCommit:   rt.Commit,
+	}
+	if facts.Cgroups.Mode == host.CgroupV2 {
+		info.CgroupVersion = "2"
+	}
+	if !rt.Isolates {
+		info.CgroupDriver, info.CgroupVersion = "none", ""
+	}
+	info.Plugins, err = s.pluginNames(ctx)
+	return info, err
+}
+
+// pluginNames are the names of enabled plugins by what they do.
+func (s system) pluginNames(ctx context.Context) (api.InfoPlugins, error) {
+	on := true
+	list, err := s.d.manager.List(ctx, outlet.ListFilter{Enabled: &on})
+	if err != nil {
+		return api.InfoPlugins{}, err
+	}
+	var p api.InfoPlugins
+	for _, kind := range []struct {
+		capability string
+		names      *[]string
+	}{{"volumedriver", &p.Volume}, {"networkdriver", &p.Network}, {"authz", &p.Authorization}, {"logdriver", &p.Log}} {
+		for _, pl := range list {
+			if slices.ContainsFunc(pl.Config.Interface.Types, func(t outlet.Capability) bool { return t.Matches(kind.capability) }) {
+				*kind.names = append(*kind.names, pl.Name)
+			}
+		}
+	}
+	return p, nil
+}
+
+func (s system) OutletInfo(ctx context.Context) (api.OutletInfo, error) {
+	c := s.d.config()
+	rt := s.d.manager.RuntimeInfo()
+	list, err := s.d.manager.List(ctx, outlet.ListFilter{})
+	if err != nil {
+		return api.OutletInfo{}, err
+	}
+	info := api.OutletInfo{
+		Version:     version.Version(),
+		Root:        c.DataRoot,
+		ExecRoot:    c.ExecRoot,
+		Runtime:     api.RuntimeInfo{Name: rt.Name, Path: rt.Path, Version: rt.Version, Commit: rt.Commit, Isolates: rt.Isolates, Seccomp: rt.Seccomp},
+		Snapshotter: s.d.manager.Store().Snapshotter(),
+		LiveRestore: c.LiveRestore,
+		Warnings:    s.warnings(),
+		Plugins:     api.PluginCounts{Total: len(list)},
+	}
+	for _, p := range list {
+		if p.Enabled {
+			info.Plugins.Enabled++
+		}
+		if p.Status.State == outlet.StateRunning {
+			info.Plugins.Running++
+		}
+	}
+	return info, nil
+}
+
+// warnings are what an operator should know about this daemon.
+func (s system) warnings() []string {
+	w := []string{}
+	if rt := s.d.manager.RuntimeInfo(); !rt.Isolates {
+		w = append(w, "WARNING: the "+rt.Name+" runtime isolates nothing: plugins are as powerful as the daemon")
+	}
+	return w
+}
+
+// proxy reads a proxy variable as Go's HTTP client does.
+func proxy(env func(string) string, name string) string {
+	if v := env(name); v != "" {
+		return v
+	}
+	return env(strings.ToLower(name))
+}
+
+// daemonID is the id of the daemon of a root, made once.
+func daemonID(root string) (string, error) {
+	path := filepath.Join(root, "daemon-id")
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		return strings.TrimSpace(string(raw)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the daemon's id: %w", err)
+	}
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("make the daemon's id: %w", err)
+	}
+	id := hex.EncodeToString(b[:])
+	// A crash in between makes another id later: nobody has seen this one.
+	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep the daemon's id: %w", err)
+	}
+	return id, nil
+}
+
+// machine is the hardware's name as uname(2) tells it.
+func machine() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil { // it cannot fail with a valid pointer
+		return ""
+	}
+	return unix.ByteSliceToString(u.Machine[:])
+}
+
+// needRestart names the keys that differ and are not taken over by a reload.
+func needRestart(old, fresh Config) []string {
+	live := []string{"debug", "log-level", "live-restore", "shutdown-timeout", "labels"}
+	var names []string
+	a, b := reflect.ValueOf(old), reflect.ValueOf(fresh)
+	for i := range a.NumField() {
+		key := a.Type().Field(i).Tag.Get("json")
+		if !slices.Contains(live, key) && !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			names = append(names, key)
+		}
+	}
+	return names
+}
