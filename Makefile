@@ -24,6 +24,7 @@ RACE     ?= $(shell command -v gcc >/dev/null && echo -race)
 TESTTIME ?= 20m
 FUZZTIME ?= 10s
 SOAKTIME ?= 3m
+BENCHTIME ?= 3s
 PKGS     ?= ./...
 
 .PHONY: help build outlet runc demo deps test test-root test-interop bench soak fuzz lint fmt vuln check golden licenses \
@@ -65,7 +66,7 @@ test-interop: build ## run only the tests against docker, rclone and others
 	@$(GO) test -count=1 -v -timeout $(TESTTIME) ./test/...
 
 bench: build ## run the benchmarks, beside the limits they are measured against
-	@$(GO) test -run '^$$' -bench . -timeout 60m $(PKGS)
+	@$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 60m $(PKGS)
 
 soak: build ## run the endurance tests for SOAKTIME (3m)
 	@OUTLET_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -run '^TestSoak' -timeout 0 ./test/soak

@@ -224,4 +224,4 @@ left=$(mounts_left; processes_left; cgroups_left; files_left)
 [ -z "$left" ] || fail "this is left: $left"
 say 'no process, no mount, no cgroup, no file outside its directory'
 say "and what the daemon kept of it all: $(du -sh "$demo/lib" | cut -f 1), removed now"
-printf '\n%sThat was all of it: %d seconds.%s\n' "$bold" "$SECONDS" "$off"
+printf '\n%sThat was all of it, in %d s.%s\n' "$bold" "$SECONDS" "$off"

@@ -22,6 +22,8 @@ list=$({
 	echo 'Written by scripts/licenses.sh; do not edit.'
 	echo
 	awk '{ print "  " $1 " " $2 " (" $4 ")" }' <<<"$list"
+	printf '\n%s\n%s\n\n[%s]\n\n' '--------------------------------------------------------------------------------' "Go's standard library" LICENSE
+	cat "$("$go" env GOROOT)/LICENSE"
 	awk '!seen[$1 " " $2]++' <<<"$list" | while read -r path version dir _; do
 		found=
 		printf '\n%s\n%s %s\n' '--------------------------------------------------------------------------------' "$path" "$version"

@@ -73,7 +73,9 @@ func newHandler(d *driver, logger *log.Logger) http.Handler {
 		}
 		result, err := method(args)
 		if err != nil {
-			logger.Printf("%s %q: %v", name, args.Name, err)
+			if !errors.Is(err, errNotFound) { // whoever creates a volume looks for it first
+				logger.Printf("%s %q: %v", name, args.Name, err)
+			}
 			answer(w, status(err), failure{err.Error()})
 			return
 		}
