@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"syscall"
 
 	"github.com/outletd/outlet"
 )
@@ -69,9 +70,9 @@ func (c *Client) Exec(ctx context.Context, name string, p outlet.Process) (exitC
 	if err != nil {
 		return 0, fmt.Errorf("encode the process to start: %w", err)
 	}
-	if err := w.write(frameStart, start); err != nil {
-		return 0, fmt.Errorf("start the process: %w", bare(ctx, err))
-	}
+	// A daemon that has refused already does not take it; what it said of that
+	// is still to be read.
+	w.write(frameStart, start) //nolint:errcheck // a closed connection is noticed by the reading side
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -126,7 +127,7 @@ func receive(r io.Reader, p outlet.Process) (int, error) {
 	for {
 		kind, payload, err := readFrame(r)
 		if err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 				err = errors.New("the daemon hung up before the process ended")
 			}
 			return 0, err

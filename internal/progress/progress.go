@@ -65,7 +65,7 @@ func (b *Bar) line() string {
 		return cut(b.label+"  "+bytes, b.width)
 	}
 	bytes += "/" + Bytes(b.total)
-	room := min(b.width-len(b.label)-len(bytes)-6, 50)
+	room := min(b.width-len(b.label)-len(bytes)-7, 50)
 	if room < 5 {
 		return cut(b.label+"  "+bytes, b.width)
 	}
