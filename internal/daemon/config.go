@@ -48,6 +48,11 @@ type Config struct {
 	TLSCert   string `json:"tlscert"`
 	TLSKey    string `json:"tlskey"`
 
+	// V1SocketDir and V1SpecDirs are where v1 plugins are looked for; empty is
+	// Docker's places.
+	V1SocketDir string   `json:"v1-socket-dir"`
+	V1SpecDirs  []string `json:"v1-spec-dirs"`
+
 	Labels  []string     `json:"labels"`
 	Plugins PluginConfig `json:"plugins"`
 

@@ -29,6 +29,7 @@ import (
 	"github.com/outletd/outlet/internal/version"
 	"github.com/outletd/outlet/internal/volumes"
 	"github.com/outletd/outlet/manager"
+	"github.com/outletd/outlet/plugins"
 )
 
 // Options are what a daemon is started with.
@@ -96,6 +97,7 @@ type daemon struct {
 	reaper    *reap.Reaper
 	events    *events.Publisher
 	manager   *manager.Manager
+	legacy    *plugins.Registry
 	volumes   *volumes.Service
 	server    *api.Server
 	listeners []net.Listener
@@ -146,6 +148,9 @@ func (d *daemon) open(ctx context.Context) error {
 		return err
 	}
 	if err := d.openManager(ctx, rt); err != nil {
+		return err
+	}
+	if err := d.openLegacy(); err != nil {
 		return err
 	}
 	if err := d.openVolumes(ctx); err != nil {
@@ -247,7 +252,7 @@ func (d *daemon) pluginEvent(action, id, name string) {
 func (d *daemon) openServer() error {
 	var err error
 	d.server, err = api.New(api.Config{
-		Plugins:    d.manager,
+		Plugins:    backend{d.manager, d.legacy},
 		Volumes:    d.volumes,
 		System:     system{d},
 		Events:     d.events,

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -95,7 +96,30 @@ func (s system) pluginNames(ctx context.Context) (api.InfoPlugins, error) {
 			}
 		}
 	}
+	s.legacyNames(ctx, &p)
 	return p, nil
+}
+
+// legacyWait is how long the answer to an info waits for v1 plugins that were
+// never asked what they are.
+const legacyWait = 2 * time.Second
+
+// legacyNames adds the names of v1 plugins.
+func (s system) legacyNames(ctx context.Context, p *api.InfoPlugins) {
+	ctx, cancel := context.WithTimeout(ctx, legacyWait)
+	defer cancel()
+	for _, kind := range []struct {
+		subsystem string
+		names     *[]string
+	}{{"VolumeDriver", &p.Volume}, {"NetworkDriver", &p.Network}, {"authz", &p.Authorization}, {"LogDriver", &p.Log}} {
+		found, err := s.d.legacy.GetAll(ctx, kind.subsystem)
+		if err != nil {
+			s.d.log.Debug("ask v1 plugins what they are", "err", err)
+		}
+		for _, pl := range found {
+			*kind.names = append(*kind.names, pl.Name())
+		}
+	}
 }
 
 func (s system) OutletInfo(ctx context.Context) (api.OutletInfo, error) {

@@ -16,6 +16,7 @@ func (d *daemon) openVolumes(ctx context.Context) error {
 	var err error
 	d.volumes, err = volumes.Open(ctx, volumes.Config{
 		Plugins: managed{d.manager},
+		Legacy:  legacy{d.legacy},
 		Store:   volumes.NewBoltStore(d.manager.Store().DB()),
 		Event:   d.volumeEvent,
 		Logger:  d.log,
