@@ -6,17 +6,19 @@ import (
 	"strings"
 )
 
-// IsBind says whether the mount is one of a file or directory of the host: by
-// its type, or by an option.
+// IsBind says whether the mount is one of a file or directory of the host: an
+// option says so, or its type is bind or none at all.
 func (m Mount) IsBind() bool {
-	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+	switch m.Type {
+	case "bind", "none", "":
+		return true
+	}
+	return slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 }
 
 // NotSet says whether the mount is left out when the plugin is started: it is
 // one of a host path, and that is empty because its user has not set it.
-func (m Mount) NotSet() bool {
-	return m.Source != nil && *m.Source == "" && (m.IsBind() || m.Type == "" || m.Type == "none")
-}
+func (m Mount) NotSet() bool { return m.Source != nil && *m.Source == "" && m.IsBind() }
 
 // Types of mounts, beside bind, that are taken for known. For disks and remote
 // file systems options depend on their driver.

@@ -226,6 +226,8 @@ func TestReady(t *testing.T) {
 			"W Mounts[0].Source: is empty, the mount on /root/.ssh is left out; set it with sshkey.source=PATH",
 		},
 		"a mount that is not set and cannot be": {mount(outlet.Mount{Name: "x", Destination: "/d", Source: ptr(""), Type: "bind"}), "W Mounts[0].Source: is empty, the mount on /d is left out"},
+		"a mount of no type is one of the host": {mount(outlet.Mount{Destination: "/d", Source: ptr("s")}), `E Mounts[0].Source: "s" must be an absolute path of the host`},
+		"a file system of the host bound":       {mount(outlet.Mount{Destination: "/d", Source: ptr("s"), Type: "ext4", Options: []string{"rbind"}}), `E Mounts[0].Source: "s" must be an absolute path of the host`},
 		"a tmpfs needs no source":               {mount(outlet.Mount{Destination: "/d", Source: ptr(""), Type: "tmpfs"}), ""},
 		"a tmpfs with any source":               {mount(outlet.Mount{Destination: "/d", Source: ptr("tmpfs"), Type: "tmpfs"}), ""},
 		"a relative source":                     {mount(outlet.Mount{Destination: "/d", Source: ptr("s"), Type: "bind"}), `E Mounts[0].Source: "s" must be an absolute path of the host`},
