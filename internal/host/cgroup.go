@@ -20,13 +20,7 @@ func cgroups(root, self string) Cgroups {
 	own := ownGroups(string(list))
 	switch magic(root) {
 	case unix.CGROUP2_SUPER_MAGIC:
-		c := Cgroups{Mode: CgroupV2, Own: own[""]}
-		// At the top of the tree groups are made at the top; a delegated
-		// process makes them in its own.
-		if canMake(root) || canMake(filepath.Join(root, c.Own)) {
-			c.Controllers = controllersV2(root, c.Own)
-		}
-		return c
+		return cgroupsV2(root, own[""])
 	case unix.TMPFS_MAGIC:
 		return cgroupsV1(root, own)
 	default:
@@ -49,25 +43,26 @@ func cgroupsV1(root string, own map[string]string) Cgroups {
 	}
 	slices.Sort(c.Controllers)
 	if len(c.Controllers) > 0 {
-		c.Own = own[c.Controllers[0]]
+		c.Base = "/"
 	}
 	return c
 }
 
-// controllersV2 returns the controllers that may be given to groups: those of
-// the top if groups can be made there, else those of our own.
-func controllersV2(root, own string) []string {
-	dir := root
-	if !canMake(root) {
-		dir = filepath.Join(root, own)
+func cgroupsV2(root, own string) Cgroups {
+	c := Cgroups{Mode: CgroupV2}
+	for _, base := range []string{"/", own} {
+		if !canMake(filepath.Join(root, base)) {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(root, base, "cgroup.controllers"))
+		if err != nil {
+			continue
+		}
+		c.Base, c.Controllers = base, strings.Fields(string(b))
+		slices.Sort(c.Controllers)
+		break
 	}
-	b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
-	if err != nil {
-		return nil
-	}
-	names := strings.Fields(string(b))
-	slices.Sort(names)
-	return names
+	return c
 }
 
 // ownGroups reads the list of a process's control groups: the path of its group

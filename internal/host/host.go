@@ -92,9 +92,9 @@ type Cgroups struct {
 	// Controllers are those in which this process can make groups, sorted;
 	// empty when it can make none.
 	Controllers []string
-	// Own is the group of this process: in v2, and in v1 and hybrid in the
-	// hierarchy of the first of Controllers. It begins with a slash.
-	Own string
+	// Base is the group in which this process can make groups: "/", or, where
+	// only that was delegated to it, its own. Empty when it can make none.
+	Base string
 }
 
 // Usable says that this process can make control groups.

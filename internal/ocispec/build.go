@@ -24,10 +24,13 @@ func Build(in Input) (*specs.Spec, []string, error) {
 	if len(args) == 0 || args[0] == "" {
 		return nil, nil, outlet.Errorf(errdefs.ErrInvalidArgument, "invalid plugin config: Entrypoint: it is empty, so there is nothing to start")
 	}
-	for what, p := range map[string]string{"root filesystem": in.Rootfs, "socket directory": in.SocketDir} {
-		if !path.IsAbs(p) {
-			return nil, nil, fmt.Errorf("the %s %q is not an absolute path", what, p)
-		}
+	if !path.IsAbs(in.Rootfs) || !path.IsAbs(in.SocketDir) || in.ID == "" {
+		return nil, nil, fmt.Errorf("a runtime spec needs an id (%q) and absolute paths of a root filesystem (%q) and a socket directory (%q)",
+			in.ID, in.Rootfs, in.SocketDir)
+	}
+	if in.Config.PropagatedMount != "" && (!path.IsAbs(in.PropagatedDir) || path.Clean("/"+in.Config.PropagatedMount) == "/") {
+		return nil, nil, outlet.Errorf(errdefs.ErrInvalidArgument, "invalid plugin config: PropagatedMount: %q cannot be mounted from %q",
+			in.Config.PropagatedMount, in.PropagatedDir)
 	}
 	if err := b.settings(); err != nil {
 		return nil, nil, err
@@ -53,7 +56,6 @@ func Build(in Input) (*specs.Spec, []string, error) {
 type builder struct {
 	in       Input
 	user     []specs.Mount // of the settings, in their order
-	names    []string      // the setting's name of each of user
 	warnings []string
 }
 

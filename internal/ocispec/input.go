@@ -58,7 +58,7 @@ type Input struct {
 	Host host.Facts
 
 	// CgroupParent is the control group the plugin's own is made in; empty:
-	// [DefaultCgroupParent].
+	// [DefaultCgroupParent] in the group in which the host lets us make some.
 	CgroupParent string
 	Limits       Limits
 	// HonourUser runs the process as Config.User; Docker runs it as root.
@@ -102,14 +102,11 @@ func Lookup(in Input) Needs {
 			n.Devices = append(n.Devices, *d.Path)
 		}
 	}
+	in.Missing, in.MountFlags = nil, nil
 	b := builder{in: in}
-	b.settings()
-	for _, m := range b.user {
-		if isBind(m) && !slices.Contains(n.Sources, m.Source) {
-			n.Sources = append(n.Sources, m.Source)
-		}
-	}
-	for _, m := range b.own() {
+	// What is wrong with a setting is for Build to say.
+	_ = b.settings()
+	for _, m := range b.mounts() {
 		if isBind(m) && !slices.Contains(n.Sources, m.Source) {
 			n.Sources = append(n.Sources, m.Source)
 		}

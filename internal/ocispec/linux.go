@@ -33,7 +33,10 @@ func (b *builder) linux() *specs.Linux {
 		b.warnLimits()
 		return l
 	}
-	l.CgroupsPath = path.Join("/", orElse(in.CgroupParent, DefaultCgroupParent), in.ID)
+	l.CgroupsPath = path.Join("/", in.CgroupParent, in.ID)
+	if in.CgroupParent == "" {
+		l.CgroupsPath = path.Join("/", in.Host.Cgroups.Base, DefaultCgroupParent, in.ID)
+	}
 	l.Resources = b.resources()
 	return l
 }
@@ -42,6 +45,15 @@ func (b *builder) warnLimits() {
 	if b.in.Limits != (Limits{}) {
 		b.warn("resource limits are left out: no control groups can be made here")
 	}
+}
+
+// limits says whether a limit that is wanted can be set, and warns if not.
+func (b *builder) limits(wanted bool, controller, what string) bool {
+	if wanted && !b.in.Host.Cgroups.Has(controller) {
+		b.warn("the limit of %s is left out: control groups for it (%s) cannot be made here", what, controller)
+		return false
+	}
+	return wanted
 }
 
 func maskedPaths(thermal []string) []string {
@@ -97,28 +109,31 @@ func (b *builder) capabilities() *specs.LinuxCapabilities {
 			all = append(all, name)
 		}
 	}
-	return &specs.LinuxCapabilities{
+	c := &specs.LinuxCapabilities{
 		Bounding:    all,
 		Effective:   slices.Clone(all),
 		Permitted:   slices.Clone(all),
 		Inheritable: asked,
 	}
+	if b.in.HonourUser && b.in.Config.User.UID != 0 {
+		// Another user loses all of them when it executes a program, but for
+		// these.
+		c.Ambient = slices.Clone(asked)
+	}
+	return c
 }
 
-// checkDevices checks that every device of the settings has a path, or is
-// empty and left out.
+// checkDevices checks that every device of the settings has a path.
 func (b *builder) checkDevices() error {
 	for _, d := range b.in.Settings.Devices {
-		if d.Path == nil {
-			return outlet.Errorf(errdefs.ErrInvalidArgument, "device %q has no path", d.Name)
+		if d.Path != nil && *d.Path != "" {
+			continue
 		}
-		if *d.Path == "" {
-			text := ""
-			if d.Name != "" && slices.Contains(d.Settable, "path") {
-				text = "; set it with " + d.Name + ".path=PATH"
-			}
-			b.warn("device %s has no path and is left out%s", d.Name, text)
+		text := "device path is not specified"
+		if d.Name != "" && slices.Contains(d.Settable, "path") {
+			text += "; set it with " + d.Name + ".path=PATH"
 		}
+		return outlet.Errorf(errdefs.ErrInvalidArgument, "%s", text)
 	}
 	return nil
 }
@@ -147,13 +162,13 @@ func (b *builder) resources() *specs.LinuxResources {
 	if !b.in.Host.UserNS {
 		r.Devices = b.deviceRules()
 	}
-	if n := b.in.Limits.MemoryBytes; n > 0 {
+	if n := b.in.Limits.MemoryBytes; b.limits(n > 0, "memory", "memory") {
 		r.Memory = &specs.LinuxMemory{Limit: &n}
 	}
-	if n := b.in.Limits.PIDs; n > 0 {
+	if n := b.in.Limits.PIDs; b.limits(n > 0, "pids", "processes") {
 		r.Pids = &specs.LinuxPids{Limit: &n}
 	}
-	if cpus := b.in.Limits.CPUs; cpus > 0 {
+	if cpus := b.in.Limits.CPUs; b.limits(cpus > 0, "cpu", "processor time") {
 		period := uint64(100_000) // µs: the kernel's own default
 		quota := max(int64(cpus*float64(period)), 1000)
 		r.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}

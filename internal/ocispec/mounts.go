@@ -18,7 +18,7 @@ func (b *builder) settings() error {
 		if m.Source == nil {
 			return outlet.Errorf(errdefs.ErrInvalidArgument, "mount source is not specified")
 		}
-		if *m.Source == "" {
+		if m.NotSet() {
 			b.warn("%s has no source and is left out%s", mountName(m), hint(m))
 			continue
 		}
@@ -32,7 +32,7 @@ func (b *builder) settings() error {
 			Source:      *m.Source,
 			Options:     options(m.Options),
 		}
-		if wantsBind(m, s.Options) {
+		if wantsBind(m) {
 			if !path.IsAbs(s.Source) {
 				// The runtime would take it as relative to its bundle.
 				return outlet.Errorf(errdefs.ErrInvalidArgument, "%s: source %q is not an absolute path%s", mountName(m), s.Source, hint(m))
@@ -43,22 +43,14 @@ func (b *builder) settings() error {
 			}
 		}
 		b.user = append(b.user, s)
-		b.names = append(b.names, m.Name)
 	}
 	return nil
 }
 
 // wantsBind says whether a mount of the config means to bind: by its type, by
 // its options, or because a path is all it has.
-func wantsBind(m outlet.Mount, options []string) bool {
-	switch m.Type {
-	case "bind":
-		return true
-	case "none", "":
-		return isBind(specs.Mount{Options: options}) || path.IsAbs(*m.Source)
-	default:
-		return isBind(specs.Mount{Options: options})
-	}
+func wantsBind(m outlet.Mount) bool {
+	return m.IsBind() || (m.Type == "none" || m.Type == "") && path.IsAbs(*m.Source)
 }
 
 // isBind says whether a mount of a spec is a bind mount.
@@ -99,10 +91,7 @@ func hint(m outlet.Mount) string {
 // checkSources fails on the first bind mount whose source does not exist.
 func (b *builder) checkSources() error {
 	for _, m := range b.in.Settings.Mounts {
-		if m.Source == nil || *m.Source == "" || !slices.Contains(b.in.Missing, *m.Source) {
-			continue
-		}
-		if !wantsBind(m, options(m.Options)) {
+		if m.NotSet() || !wantsBind(m) || !slices.Contains(b.in.Missing, *m.Source) {
 			continue
 		}
 		text := "create it"
@@ -161,9 +150,16 @@ func (b *builder) own() []specs.Mount {
 	}
 	own = append(own, bind(in.SocketDir, PluginSockets, "rbind", "rshared"))
 	if in.Config.Network.Type != "" {
-		own = append(own,
+		for _, m := range []specs.Mount{
 			bind(orElse(in.HostsFile, "/etc/hosts"), "/etc/hosts", "rbind", "ro"),
-			bind(orElse(in.ResolvConf, "/etc/resolv.conf"), "/etc/resolv.conf", "rbind", "ro"))
+			bind(orElse(in.ResolvConf, "/etc/resolv.conf"), "/etc/resolv.conf", "rbind", "ro"),
+		} {
+			if slices.Contains(in.Missing, m.Source) {
+				b.warn("there is no %s on this host for the plugin to use", m.Source)
+				continue
+			}
+			own = append(own, m)
+		}
 	}
 	if in.MetricsSocket != "" && slices.ContainsFunc(in.Config.Interface.Types, collectsMetrics) {
 		own = append(own, bind(in.MetricsSocket, MetricsSocket, "rbind", "ro"))
@@ -205,10 +201,12 @@ func (b *builder) defaults() []specs.Mount {
 		for i := range mounts {
 			mounts[i] = b.instead(mounts[i])
 		}
-		// Binding /sys brings the control groups along.
-		if b.in.Config.Network.Type == networkHost {
-			mounts = slices.DeleteFunc(mounts, func(m specs.Mount) bool { return m.Destination == "/sys/fs/cgroup" })
-		}
+		mounts = slices.DeleteFunc(mounts, func(m specs.Mount) bool {
+			// Binding /sys brings the control groups along; and a host may
+			// have no /dev/mqueue.
+			return m.Destination == "/sys/fs/cgroup" && b.in.Config.Network.Type == networkHost ||
+				isBind(m) && slices.Contains(b.in.Missing, m.Source)
+		})
 	}
 	return mounts
 }
