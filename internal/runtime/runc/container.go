@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	gorunc "github.com/containerd/go-runc"
@@ -24,6 +25,8 @@ type container struct {
 	id      string
 	note    note
 	created bool // runc made it and did not start it
+	// killed says that we sent SIGKILL; never nil.
+	killed *atomic.Bool
 	// unfinished says that nobody noted the end of runc's work.
 	unfinished bool
 }
@@ -100,7 +103,7 @@ func (c *container) kill(ctx context.Context, p *reap.Process) error {
 		// It may have got further since it was looked at.
 		again, err := c.runtime.load(c.id)
 		if err == nil {
-			again.unfinished = false
+			again.unfinished, again.killed = false, c.killed
 			*c = *again
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -114,6 +117,7 @@ func (c *container) kill(ctx context.Context, p *reap.Process) error {
 	}
 	if p != nil {
 		done = p.Done()
+		c.killed.Store(true)
 		// An error says that it ended already.
 		_ = p.Signal(unix.SIGKILL)
 	}

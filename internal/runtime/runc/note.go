@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/reap"
@@ -135,7 +136,7 @@ func readState(dir string) (*state, error) {
 
 // load returns what is known of a container. fs.ErrNotExist: nothing.
 func (r *Runtime) load(id string) (*container, error) {
-	c := &container{runtime: r, id: id}
+	c := &container{runtime: r, id: id, killed: new(atomic.Bool)}
 	b, noteErr := os.ReadFile(r.notePath(id))
 	if noteErr == nil {
 		// A note that is no JSON was torn by a crash of the machine; then there

@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
 	gorunc "github.com/containerd/go-runc"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/reap"
@@ -83,7 +85,7 @@ func (r *Runtime) prepare(ctx context.Context, b runtime.Bundle) (*container, er
 			return nil, fmt.Errorf("runc: start %s: %w", b.ID, err)
 		}
 	}
-	c := &container{runtime: r, id: b.ID, note: note{Bundle: b.Dir}}
+	c := &container{runtime: r, id: b.ID, note: note{Bundle: b.Dir}, killed: new(atomic.Bool)}
 	if spec.Linux != nil {
 		c.note.CgroupsPath = spec.Linux.CgroupsPath
 		for _, ns := range spec.Linux.Namespaces {
@@ -208,7 +210,7 @@ func (c *container) watch() (*task, error) {
 
 // onExit adds what the cgroup tells and keeps it for a successor.
 func (c *container) onExit(exit *outlet.Exit) {
-	if exit.Signal == 9 {
+	if exit.Signal == int(unix.SIGKILL) && !c.killed.Load() {
 		exit.OOMKilled = cgroups(c.note.Cgroups).oomKilled()
 	}
 	if err := c.runtime.noteExit(c.id, *c.note.Init, *exit); err != nil {
