@@ -41,6 +41,9 @@ func (s *Service) Mount(ctx context.Context, name, id string) (mountpoint, mount
 
 	if rec, ok := s.record(name); ok {
 		if i := rec.mount(id); i >= 0 && !rec.Mounts[i].Pending {
+			if err := s.mounted(ctx, rec, i); err != nil {
+				return "", "", fmt.Errorf("mount %s: %w", name, err)
+			}
 			return rec.Mounts[i].Mountpoint, id, nil
 		}
 	}
@@ -60,6 +63,37 @@ func (s *Service) Mount(ctx context.Context, name, id string) (mountpoint, mount
 	f.rec, _ = s.record(name)
 	s.event(ActionMount, f.show(name, ""), "id", id, "mountpoint", mounted.Mountpoint)
 	return mounted.Mountpoint, id, nil
+}
+
+// mounted makes sure that the mount rec.Mounts[i] is one of the plugin's present
+// run: another try to make it again may have failed.
+func (s *Service) mounted(ctx context.Context, rec Record, i int) error {
+	d, err := s.lookup(ctx, rec.Driver)
+	if err != nil {
+		return err
+	}
+	if d.Instance == "" || d.Instance == rec.Mounts[i].Instance {
+		return nil
+	}
+	if err := s.renew(ctx, d, rec, i); err != nil {
+		return err
+	}
+	return s.save(ctx, rec)
+}
+
+// renew has the run d of a plugin make the mount rec.Mounts[i], which an earlier
+// one had made, and changes rec accordingly.
+func (s *Service) renew(ctx context.Context, d Driver, rec Record, i int) error {
+	m := &rec.Mounts[i]
+	p, err := s.ask(ctx, d, rec.Name, m.ID)
+	if err != nil {
+		return err
+	}
+	if p != m.Mountpoint {
+		s.log.WarnContext(ctx, "a volume is at another place than before", "volume", rec.Name, "before", m.Mountpoint, "now", p)
+	}
+	m.Mountpoint, m.Instance = p, d.Instance
+	return nil
 }
 
 // mount makes the mount m of the volume of rec. The journal says so before the
@@ -89,6 +123,11 @@ func (s *Service) mount(ctx context.Context, d Driver, rec Record, m Mount) (_ M
 		return Mount{}, err
 	}
 	m.Pending = false
+	if m.Instance == "" { // it was being started when it was looked up
+		if now, err := s.lookup(ctx, d.Name); err == nil {
+			m.Instance = now.Instance
+		}
+	}
 	rec.Mounts[len(rec.Mounts)-1] = m
 	if err := s.save(ctx, rec); err != nil {
 		return Mount{}, errors.Join(err, s.takeBack(ctx, d, rec.Name, m.ID))

@@ -265,6 +265,9 @@ func TestRemountThatFailsIsTriedAtTheNextTime(t *testing.T) {
 	if got := m.journal(t, "v"); !slices.Equal(got, []string{"one"}) {
 		t.Errorf("journal %q", got)
 	}
+	if _, _, err := m.Mount(ctx, "v", "one"); err == nil {
+		t.Error("a mount that is gone is said to be there")
+	}
 	p.answerInstead(nil)
 	p.called()
 	if err := m.Remount(ctx, p.driver(true)); err != nil {
@@ -272,6 +275,11 @@ func TestRemountThatFailsIsTriedAtTheNextTime(t *testing.T) {
 	}
 	if got := p.called(); !slices.Equal(got, []string{"Mount v one"}) {
 		t.Errorf("calls %q", got)
+	}
+	p.restart("third")
+	mount(t, m, "v", "one")
+	if got := p.called(); !slices.Equal(got, []string{"Mount v one"}) {
+		t.Errorf("after another restart, mounted by its user under the same id: %q", got)
 	}
 }
 
@@ -340,6 +348,69 @@ func TestLegacyMountsAreMadeAgainAfterABoot(t *testing.T) {
 	m.Restore(t.Context())
 	if got := p.called(); !slices.Equal(got, []string{"Mount v id"}) {
 		t.Errorf("in another boot: %q", got)
+	}
+}
+
+func TestRestoreMountsAgainForPluginsThatRunAlready(t *testing.T) {
+	p := startPlugin(t, "a:latest", "v")
+	m := newMachine(t, p)
+	mount(t, m, "v", "id")
+	p.restart("second")
+	m.restartDaemon(t)
+	m.Restore(t.Context())
+	if got := p.called(); !slices.Equal(got, []string{"Mount v id"}) {
+		t.Errorf("calls %q", got)
+	}
+	if err := m.Remount(t.Context(), p.driver(true)); err != nil {
+		t.Error(err)
+	}
+	if got := p.called(); len(got) > 0 {
+		t.Errorf("calls after that %q", got)
+	}
+}
+
+func TestRestoreLeavesPluginsThatDoNotRunYetToRemount(t *testing.T) {
+	p := startPlugin(t, "a:latest", "v", "w")
+	m := newMachine(t, p)
+	mount(t, m, "v", "id")
+	p.restart("")
+	m.restartDaemon(t)
+	m.Restore(t.Context())
+	if got := p.called(); len(got) > 0 {
+		t.Errorf("calls %q", got)
+	}
+	if got := m.heldBy("a:latest"); !slices.Equal(got, []string{"volume v"}) {
+		t.Errorf("held by %q", got)
+	}
+	m.disable("a:latest", true)
+	m.restartDaemon(t)
+	m.Restore(t.Context())
+	if got := m.journal(t, "v"); !slices.Equal(got, []string{"id"}) {
+		t.Errorf("the plugin is disabled, and the journal is %q", got)
+	}
+}
+
+// A call to a plugin that is being started waits for it, so what it was when it
+// was looked up does not say which run made the mount.
+func TestMountWhileThePluginStarts(t *testing.T) {
+	p := startPlugin(t, "a:latest", "v")
+	m := newMachine(t, p)
+	p.restart("")
+	p.answerInstead(func(method, _ string) (int, string) {
+		if method == "Mount" {
+			p.mu.Lock()
+			p.instance = "second"
+			p.mu.Unlock()
+		}
+		return 0, ""
+	})
+	mount(t, m, "v", "id")
+	p.called()
+	if err := m.Remount(t.Context(), p.driver(true)); err != nil {
+		t.Error(err)
+	}
+	if got := p.called(); len(got) > 0 {
+		t.Errorf("it is mounted again by the run that mounted it: %q", got)
 	}
 }
 

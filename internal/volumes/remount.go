@@ -7,34 +7,37 @@ import (
 	"sync"
 )
 
-// Restore makes the volumes that the journal says are mounted hold their plugins
-// again, after a start of the daemon. Plugins that are not there are logged:
-// once they are, Remount does it. Nobody tells of v1 plugins when they start: of
-// those, mounts of another instance are made again here.
+// Restore brings what is here up to date after a start of the daemon: mounted
+// volumes hold their plugins again, and for plugins that run already it does
+// what Remount does. Those that do not run yet are Remount's when they are
+// ready. What goes wrong is logged.
 func (s *Service) Restore(ctx context.Context) {
+	running := make(map[string]Driver)
 	for _, r := range s.all() {
 		if len(r.Mounts) == 0 {
 			continue
 		}
-		if err := s.restore(ctx, r); err != nil {
-			s.log.WarnContext(ctx, "restore a mounted volume", "volume", r.Name, "plugin", r.Driver, "err", err)
+		d, err := s.lookup(ctx, r.Driver)
+		if err == nil && d.ID != "" {
+			d, err = s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(r.Name, r.Mounts[0].Since))
+		}
+		if err != nil {
+			s.log.WarnContext(ctx, "the plugin of a mounted volume is not there", "volume", r.Name, "plugin", r.Driver, "err", err)
+			continue
+		}
+		if d.Instance != "" {
+			running[d.Name] = d
 		}
 	}
-}
-
-func (s *Service) restore(ctx context.Context, r Record) error {
-	d, err := s.lookup(ctx, r.Driver)
-	if err != nil {
-		return err
+	var wg sync.WaitGroup
+	for _, d := range running {
+		wg.Go(func() {
+			if err := s.Remount(ctx, d); err != nil {
+				s.log.WarnContext(ctx, "mount volumes again", "plugin", d.Name, "err", err)
+			}
+		})
 	}
-	if d.ID == "" {
-		if d.Instance == "" {
-			return nil
-		}
-		return s.remount(ctx, d, r.Name)
-	}
-	_, err = s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(r.Name, r.Mounts[0].Since))
-	return err
+	wg.Wait()
 }
 
 // remountsAtOnce is how many volumes of a plugin are mounted again side by side.
@@ -85,15 +88,7 @@ func (s *Service) remount(ctx context.Context, d Driver, name string) error {
 		if d.Instance != "" && m.Instance == d.Instance {
 			continue
 		}
-		p, err := s.ask(ctx, d, name, m.ID)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if p != m.Mountpoint {
-			s.log.WarnContext(ctx, "a volume is at another place than before", "volume", name, "before", m.Mountpoint, "now", p)
-		}
-		rec.Mounts[i].Mountpoint, rec.Mounts[i].Instance = p, d.Instance
+		errs = append(errs, s.renew(ctx, d, rec, i))
 	}
 	errs = append(errs, s.save(ctx, rec))
 	if len(rec.Mounts) == 0 {
