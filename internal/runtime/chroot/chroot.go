@@ -6,7 +6,7 @@
 // It does what can be done without mounts and refuses the rest by name before it
 // starts anything. The root filesystem is a plain directory. /proc, /sys and
 // what else merely is there for comfort is missing in it; a few device nodes are
-// made where that is permitted. The directories that the caller names in
+// made where that is permitted; elsewhere /dev/null is an ordinary file. The directories that the caller names in
 // Bundle.Owned (that of the socket, the propagated mount) are moved into the
 // root filesystem and replaced by symbolic links, so that the host finds
 // everything where it would find it with a runtime that mounts. The files

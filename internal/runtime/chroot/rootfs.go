@@ -160,6 +160,11 @@ func (r rootfs) device(d specs.LinuxDevice) error {
 	if unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == kind && st.Rdev == number {
 		return nil
 	}
+	if d.Path == "/dev/null" && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		if err := os.Remove(path); err != nil { // of plainNull
+			return err
+		}
+	}
 	mode := uint32(0o666)
 	if d.FileMode != nil {
 		mode = uint32(d.FileMode.Perm())
@@ -174,6 +179,21 @@ func (r rootfs) device(d specs.LinuxDevice) error {
 		return os.Lchown(path, int(*d.UID), int(*d.GID))
 	}
 	return nil
+}
+
+// plainNull makes an empty file in place of /dev/null, where no device may be
+// made: many programs do not run without one.
+func (r rootfs) plainNull() error {
+	dir, err := r.dir("/dev")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "null")
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)
+	if err != nil {
+		return &fs.PathError{Op: "create", Path: path, Err: err}
+	}
+	return errors.Join(unix.Fchmod(fd, 0o666), unix.Close(fd))
 }
 
 // link is a directory of the host that lies in the root filesystem as long as

@@ -288,3 +288,26 @@ func TestDevicesOfTheSpecAreMade(t *testing.T) {
 		t.Error("another device in its place is taken")
 	}
 }
+
+func TestAnOrdinaryNullIsReplacedByADevice(t *testing.T) {
+	testutil.Need(t, testutil.Root)
+	root := rootfs{testutil.TempDir(t)}
+	path := filepath.Join(root.path, "dev", "null")
+	must(t, root.plainNull())
+	must(t, os.WriteFile(path, []byte("text"), 0o600))
+	must(t, root.plainNull())
+	if fi, err := os.Lstat(path); err != nil || fi.Size() != 0 || fi.Mode() != 0o666 {
+		t.Errorf("null is %v, %v", fi, err)
+	}
+	must(t, root.device(standard[0]))
+	if fi, err := os.Lstat(path); err != nil || fi.Mode().Type() != os.ModeDevice|os.ModeCharDevice {
+		t.Errorf("null is %v, %v", fi, err)
+	}
+	// A link in its place is the plugin's own and leads nowhere outside.
+	must(t, os.Remove(path))
+	outside := filepath.Join(t.TempDir(), "outside")
+	must(t, os.Symlink(outside, path))
+	if err := root.plainNull(); err == nil {
+		t.Error("a link is followed")
+	}
+}

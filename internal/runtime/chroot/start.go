@@ -139,7 +139,13 @@ func (r *Runtime) run(b runtime.Bundle, spec *specs.Spec, p plan) (*task, error)
 // succeed.
 func (c *container) devices(inside rootfs, spec *specs.Spec) error {
 	for _, d := range standard {
-		if err := inside.device(d); err != nil {
+		err := inside.device(d)
+		if err != nil && d.Path == "/dev/null" {
+			c.runtime.log.Warn("/dev/null is an ordinary file: what the plugin writes to it takes space until it is started again",
+				"id", c.id, "reason", err)
+			err = inside.plainNull()
+		}
+		if err != nil {
 			c.runtime.log.Debug("standard device is missing", "id", c.id, "error", err)
 		}
 	}
