@@ -202,6 +202,8 @@ func (s *Service) Unmount(ctx context.Context, name, id string) error {
 	m := rec.Mounts[i]
 	d, err := s.lookup(ctx, rec.Driver)
 	switch {
+	case err == nil && m.gone(d):
+		// It could not be made again, so the plugin knows nothing of it.
 	case err == nil:
 		if err := s.client(d).Unmount(ctx, name, m.ID); err != nil {
 			return fmt.Errorf("unmount %s: %w", name, failed(d, err))

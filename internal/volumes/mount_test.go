@@ -169,6 +169,22 @@ func TestUnmountThatFailsCanBeTriedAgain(t *testing.T) {
 	}
 }
 
+func TestUnmountOfAMountThatEndedWithItsRun(t *testing.T) {
+	p := startPlugin(t, "a:latest", "v")
+	m := newMachine(t, p)
+	mount(t, m, "v", "id")
+	p.restart("second")
+	if err := m.Unmount(t.Context(), "v", "id"); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.called(); len(got) > 0 {
+		t.Errorf("the plugin is asked to end what it never made: %q", got)
+	}
+	if got := m.heldBy("a:latest"); len(got) > 0 {
+		t.Errorf("held by %q", got)
+	}
+}
+
 func TestUnmountOfAPluginThatIsGone(t *testing.T) {
 	p := startPlugin(t, "a:latest", "v")
 	m := newMachine(t, p)
@@ -285,11 +301,12 @@ func TestRemountThatFailsIsTriedAtTheNextTime(t *testing.T) {
 
 func TestMountsThatACrashOfTheDaemonCutOff(t *testing.T) {
 	for name, tt := range map[string]struct {
-		instance string
-		want     []string
+		by, instance string
+		want         []string
 	}{
-		"are taken back from the same run of the plugin":    {"first", []string{"Unmount v cut"}},
-		"are forgotten with the run that may have had them": {"second", []string{"Mount v whole"}},
+		"are taken back from the same run of the plugin":    {"first", "first", []string{"Unmount v cut"}},
+		"are taken back where the run is not known":         {"", "first", []string{"Unmount v cut"}},
+		"are forgotten with the run that may have had them": {"first", "second", []string{"Mount v whole"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
@@ -301,7 +318,7 @@ func TestMountsThatACrashOfTheDaemonCutOff(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := all[0]
-			r.Mounts = append(r.Mounts, volumes.Mount{ID: "cut", Since: time.Now(), Instance: "first", Pending: true})
+			r.Mounts = append(r.Mounts, volumes.Mount{ID: "cut", Since: time.Now(), Instance: tt.by, Pending: true})
 			if err := m.store.Save(ctx, r); err != nil {
 				t.Fatal(err)
 			}

@@ -37,6 +37,12 @@ type Mount struct {
 	Pending bool `json:",omitempty"`
 }
 
+// gone says whether the mount ended because the run of the plugin that made it
+// did, d being the present one.
+func (m Mount) gone(d Driver) bool {
+	return m.Instance != "" && d.Instance != "" && m.Instance != d.Instance
+}
+
 // Clone returns a copy that shares nothing with r.
 func (r Record) Clone() Record {
 	r.Options, r.Labels, r.Mounts = maps.Clone(r.Options), maps.Clone(r.Labels), slices.Clone(r.Mounts)

@@ -110,8 +110,8 @@ func (s *Service) settle(ctx context.Context, d Driver, rec *Record) error {
 			settled = append(settled, m)
 			continue
 		}
-		if d.Instance != "" && m.Instance != d.Instance {
-			continue // it ended with the run that made it
+		if m.gone(d) {
+			continue
 		}
 		// The plugin may have made it. If not, it has nothing to undo.
 		if err := s.takeBack(ctx, d, rec.Name, m.ID); err != nil {
