@@ -304,6 +304,30 @@ func TestAHangingRuncIsEnded(t *testing.T) {
 	}
 }
 
+func TestNewRemovesWhatAnExecLeft(t *testing.T) {
+	r, err := reap.New(reap.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	root := tree(t, map[string]string{".exec-1/pid": "1", "id.json": "{}"})
+	rt, err := New(Config{Path: "/nonexistent", Root: root, Reaper: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+	dir, err := rt.execDir()
+	if err != nil || filepath.Dir(dir) != root {
+		t.Errorf("directory is %s, %v", dir, err)
+	}
+	if ids, err := rt.List(t.Context()); err != nil || len(ids) != 1 || ids[0] != "id" {
+		t.Errorf("ids are %v, %v", ids, err)
+	}
+}
+
 func TestADamagedNoteDoesNotStopPurge(t *testing.T) {
 	rt := realRuntime(t, true)
 	b := runtimetest.NewBox(t, runtimetest.BoxOptions{Args: []string{"ignore"}, PIDHost: true})

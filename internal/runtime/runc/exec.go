@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -44,7 +45,7 @@ func (t *task) Exec(ctx context.Context, p outlet.Process) (int, error) {
 	if p.Cwd != "" {
 		spec.Cwd = p.Cwd
 	}
-	dir, err := os.MkdirTemp("", "outlet-exec-")
+	dir, err := c.runtime.execDir()
 	if err != nil {
 		return -1, fmt.Errorf("runc: exec in %s: %w", c.id, err)
 	}
@@ -58,6 +59,31 @@ func (t *task) Exec(ctx context.Context, p outlet.Process) (int, error) {
 		return e.terminal(ctx, p)
 	}
 	return e.pipes(ctx, p)
+}
+
+// execPrefix begins the names of the directories of running Execs. Ids of
+// containers do not begin with a dot.
+const execPrefix = ".exec-"
+
+// execDir makes a directory for one Exec: in runc's root, where New removes what
+// a crash leaves, unless the path of a socket below it would be too long.
+func (r *Runtime) execDir() (string, error) {
+	const longest = 107 - len("/"+execPrefix+"1234567890/tty")
+	if len(r.cfg.Root) > longest {
+		return os.MkdirTemp("", "outlet-exec-")
+	}
+	return os.MkdirTemp(r.cfg.Root, execPrefix)
+}
+
+// removeExecDirs removes what an earlier incarnation left in root.
+func removeExecDirs(root string) error {
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), execPrefix) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(root, e.Name())))
+		}
+	}
+	return err
 }
 
 // execution is one call of Exec.

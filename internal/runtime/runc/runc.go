@@ -91,6 +91,9 @@ func New(cfg Config) (*Runtime, error) {
 	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("runc: root: %w", err)
 	}
+	if err := removeExecDirs(cfg.Root); err != nil {
+		return nil, fmt.Errorf("runc: root: %w", err)
+	}
 	log := cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
