@@ -40,7 +40,7 @@ func DiagnoseEntrypoint(rootfs, cwd, argv0, pathEnv string) *EntrypointProblem {
 	if err != nil {
 		return nil
 	}
-	defer unix.Close(root)
+	defer func() { _ = unix.Close(root) }() // nothing was written
 	d := diagnosis{root: root}
 	if strings.Contains(argv0, "/") {
 		name := argv0
@@ -132,10 +132,7 @@ func (d diagnosis) program(shown, name string, depth int) *EntrypointProblem {
 
 // script looks at the interpreter a script names.
 func (d diagnosis) script(shown, name string, f *os.File, depth int) *EntrypointProblem {
-	if _, err := f.Seek(2, io.SeekStart); err != nil {
-		return nil
-	}
-	line, err := bufio.NewReader(io.LimitReader(f, 256)).ReadString('\n')
+	line, err := bufio.NewReader(io.NewSectionReader(f, 2, 254)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil
 	}
@@ -236,8 +233,9 @@ func archOf(e *elf.File) string {
 			arch += "le"
 		}
 		return arch
+	default:
+		return strings.ToLower(strings.TrimPrefix(e.Machine.String(), "EM_"))
 	}
-	return strings.ToLower(strings.TrimPrefix(e.Machine.String(), "EM_"))
 }
 
 // runsOn says whether programs for arch run on a host. Whether a 64-bit ARM
@@ -253,7 +251,7 @@ func (d diagnosis) mode(name string) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // nothing was written
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return 0, err
@@ -288,7 +286,7 @@ func (d diagnosis) danglingLink(name string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // nothing was written
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", buf)
 	if err != nil {

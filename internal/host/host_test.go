@@ -135,12 +135,12 @@ func TestDevices(t *testing.T) {
 		want Device
 		err  string
 	}{
-		"a node is itself":                {path: "/dev/null", want: null},
-		"a link keeps its own path":       {path: link, want: Device{Path: link, Type: "c", Major: 1, Minor: 3}},
-		"a file is none":                  {path: file, err: "not a device node"},
-		"a directory without nodes":       {path: dir, err: "not a device node"},
-		"what is not there is an error":   {path: dir + "/none", err: "no such file or directory"},
-		"a file of the kernel is none": {path: "/proc/self/environ", err: "not a device node"},
+		"a node is itself":              {path: "/dev/null", want: null},
+		"a link keeps its own path":     {path: link, want: Device{Path: link, Type: "c", Major: 1, Minor: 3}},
+		"a file is none":                {path: file, err: "not a device node"},
+		"a directory without nodes":     {path: dir, err: "not a device node"},
+		"what is not there is an error": {path: dir + "/none", err: "no such file or directory"},
+		"a file of the kernel is none":  {path: "/proc/self/environ", err: "not a device node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Devices(c.path)

@@ -27,7 +27,7 @@ func MountFlags(path string) ([]string, error) {
 	var st unix.Statfs_t
 	for {
 		err := unix.Statfs(path, &st)
-		if err == unix.EINTR { //nolint:errorlint // a bare errno
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
@@ -51,7 +51,7 @@ func Missing(paths []string) []string {
 	var missing []string
 	for _, path := range paths {
 		var st unix.Stat_t
-		switch unix.Stat(path, &st) { //nolint:errorlint // a bare errno
+		switch unix.Stat(path, &st) {
 		case unix.ENOENT, unix.ENOTDIR:
 			missing = append(missing, path)
 		}

@@ -62,7 +62,7 @@ func tryDetachedMount() error {
 	if err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
-	defer unix.Close(fs)
+	defer func() { _ = unix.Close(fs) }() // nothing is kept of it
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}

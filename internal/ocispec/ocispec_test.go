@@ -110,7 +110,8 @@ func TestSpecs(t *testing.T) {
 		"devices": func(in *Input) {
 			in.Settings.Devices = []outlet.Device{{Path: ptr("/dev/fuse")}, {Path: ptr("/dev/block")}}
 			in.Devices = []host.Device{
-				{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, Mode: 0o666}, {Path: "/dev/sda", Type: "b", Major: 8, Mode: 0o660, GID: 6},
+				{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, Mode: 0o666},
+				{Path: "/dev/sda", Type: "b", Major: 8, Mode: 0o660, GID: 6},
 				{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, Mode: 0o666},
 			}
 		},
@@ -166,12 +167,18 @@ func TestPluginsThatCannotBeStarted(t *testing.T) {
 	}{
 		"no entry point":         {func(in *Input) { in.Config.Entrypoint = nil }, "invalid plugin config: Entrypoint: it is empty, so there is nothing to start"},
 		"a mount without source": {func(in *Input) { in.Settings.Mounts = []outlet.Mount{{Type: "none"}} }, "mount source is not specified"},
-		"a mount without destination": {func(in *Input) { in.Settings.Mounts = []outlet.Mount{mount("bind", "/a", "")} },
-			`invalid plugin config: Mounts: the mount on : destination "" is not an absolute path below /`},
-		"a mount on the root": {func(in *Input) { in.Settings.Mounts = []outlet.Mount{mount("bind", "/a", "//.")} },
-			`invalid plugin config: Mounts: the mount on //.: destination "//." is not an absolute path below /`},
-		"a relative source": {func(in *Input) { in.Settings.Mounts = []outlet.Mount{mount("bind", "a", "/b")} },
-			`the mount on /b: source "a" is not an absolute path`},
+		"a mount without destination": {
+			func(in *Input) { in.Settings.Mounts = []outlet.Mount{mount("bind", "/a", "")} },
+			`invalid plugin config: Mounts: the mount on : destination "" is not an absolute path below /`,
+		},
+		"a mount on the root": {
+			func(in *Input) { in.Settings.Mounts = []outlet.Mount{mount("bind", "/a", "//.")} },
+			`invalid plugin config: Mounts: the mount on //.: destination "//." is not an absolute path below /`,
+		},
+		"a relative source": {
+			func(in *Input) { in.Settings.Mounts = []outlet.Mount{mount("bind", "a", "/b")} },
+			`the mount on /b: source "a" is not an absolute path`,
+		},
 		"a source that does not exist": {func(in *Input) {
 			in.Settings.Mounts = []outlet.Mount{mount("bind", "/gone", "/mnt", "rbind")}
 			in.Missing = []string{"/gone"}
@@ -184,8 +191,10 @@ func TestPluginsThatCannotBeStarted(t *testing.T) {
 		"one whose path can be set": {func(in *Input) {
 			in.Settings.Devices = []outlet.Device{{Name: "disk", Path: ptr(""), Settable: []string{"path"}}}
 		}, "device path is not specified; set it with disk.path=PATH"},
-		"a propagated mount on the root": {func(in *Input) { in.Config.PropagatedMount, in.PropagatedDir = "/.", "/p" },
-			`invalid plugin config: PropagatedMount: "/." cannot be mounted from "/p"`},
+		"a propagated mount on the root": {
+			func(in *Input) { in.Config.PropagatedMount, in.PropagatedDir = "/.", "/p" },
+			`invalid plugin config: PropagatedMount: "/." cannot be mounted from "/p"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := input()

@@ -61,23 +61,14 @@ func rawName(start uint64, stream byte) string {
 	return fmt.Sprintf("start-%08d.%s", start, streamName(stream))
 }
 
-// rawNumber is the reverse of rawName.
-func rawNumber(name string) (start uint64, stream byte, ok bool) {
-	digits, ok := strings.CutPrefix(name, "start-")
-	if !ok {
-		return 0, 0, false
-	}
-	digits, suffix, _ := strings.Cut(digits, ".")
-	switch suffix {
-	case "stdout":
-		stream = kindStdout
-	case "stderr":
-		stream = kindStderr
-	default:
-		return 0, 0, false
-	}
+// rawNumber returns the start a raw file is of.
+func rawNumber(name string) (start uint64, ok bool) {
+	digits, _, _ := strings.Cut(strings.TrimPrefix(name, "start-"), ".")
 	start, err := strconv.ParseUint(digits, 10, 63)
-	return start, stream, err == nil && start > 0 && rawName(start, stream) == name
+	if err != nil || start == 0 {
+		return 0, false
+	}
+	return start, name == rawName(start, kindStdout) || name == rawName(start, kindStderr)
 }
 
 // rawStarts returns the starts of which there are raw files in dir, in order.
@@ -88,7 +79,7 @@ func rawStarts(dir string) ([]uint64, error) {
 	}
 	var starts []uint64
 	for _, e := range entries {
-		if start, _, ok := rawNumber(e.Name()); ok && !slices.Contains(starts, start) {
+		if start, ok := rawNumber(e.Name()); ok && !slices.Contains(starts, start) {
 			starts = append(starts, start)
 		}
 	}

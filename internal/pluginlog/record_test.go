@@ -49,7 +49,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for name, ok := range map[string]bool{"start-00000001.stdout": true, "start-00000009.stderr": true, "start-1.stdout": false, "start-00000000.stdout": false, "start-00000001.stdin": false, "start-00000001": false} {
-		if _, _, got := rawNumber(name); got != ok {
+		if _, got := rawNumber(name); got != ok {
 			t.Errorf("%s is a raw file: %v", name, got)
 		}
 	}

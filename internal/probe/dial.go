@@ -21,7 +21,7 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	if err != nil {
 		return fail(os.NewSyscallError("open", err))
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // the connection does not need it
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fail(os.NewSyscallError("fstat", err))

@@ -44,7 +44,7 @@ func (p *Prober) WaitSocket(ctx context.Context, t Target, exited <-chan struct{
 // WaitSocket waits as [Prober.WaitSocket] does, with a prober of its own.
 func WaitSocket(ctx context.Context, t Target, exited <-chan struct{}) error {
 	p := New()
-	defer p.Close()
+	defer func() { _ = p.Close() }() // it only watched
 	return p.WaitSocket(ctx, t, exited)
 }
 

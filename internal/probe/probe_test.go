@@ -288,6 +288,8 @@ func TestManyWaitsAtOnce(t *testing.T) {
 			}
 		})
 	}
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
 	if n := len(p.w.waits); n != 0 {
 		t.Errorf("%d watches are left", n)
 	}
