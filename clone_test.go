@@ -49,8 +49,7 @@ func fill(v reflect.Value) {
 
 // shares says at which path a and b use the same memory.
 func shares(path string, a, b reflect.Value) string {
-	switch a.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice:
+	if k := a.Kind(); k == reflect.Pointer || k == reflect.Map || k == reflect.Slice {
 		if !a.IsNil() && a.Pointer() == b.Pointer() {
 			return path
 		}
@@ -81,6 +80,7 @@ func shares(path string, a, b reflect.Value) string {
 				return p
 			}
 		}
+	default:
 	}
 	return ""
 }

@@ -119,7 +119,7 @@ func TestParseConfigWarns(t *testing.T) {
 	}{
 		"an unknown key":                  {`{"nonsense":1}`, []string{"nonsense: unknown key, ignored"}},
 		"a misspelt key":                  {`{"mount":[]}`, []string{"mount: unknown key, ignored; did you mean Mounts?"}},
-		"swapped letters":                 {`{"Nework":{},"Ineterface":{},"Netwrok":{}}`, []string{"Nework: unknown key, ignored; did you mean Network?", "Ineterface: unknown key, ignored; did you mean Interface?", "Netwrok: unknown key, ignored; did you mean Network?"}},
+		"swapped letters":                 {`{"Nework":{},"Ineterface":{},"Mounst":[]}`, []string{"Nework: unknown key, ignored; did you mean Network?", "Ineterface: unknown key, ignored; did you mean Interface?", "Mounst: unknown key, ignored; did you mean Mounts?"}},
 		"an unknown key deeper":           {`{"env":[{"name":"A"},{"name":"B","val":"x"}]}`, []string{"Env[1].val: unknown key, ignored"}},
 		"a key twice":                     {`{"description":"a","Description":"b"}`, []string{"Description: is there more than once, the last one counts"}},
 		"a key that is not printable":     {`{"a\u0000\n":1}`, []string{`"a\x00\n": unknown key, ignored`}},

@@ -3,7 +3,6 @@ package outlet
 import (
 	"encoding/hex"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -40,7 +39,7 @@ func NewID(rand io.Reader) (string, error) {
 			return "", err
 		}
 		id := hex.EncodeToString(b)
-		if _, err := strconv.ParseInt(id[:12], 10, 64); err != nil {
+		if strings.Trim(id[:12], "0123456789") != "" {
 			return id, nil
 		}
 	}

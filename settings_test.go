@@ -68,8 +68,8 @@ func TestSet(t *testing.T) {
 		get  func(outlet.Settings) string
 		want string
 	}{
-		"nothing":                                  {nil, env, untouched},
-		"a variable in place":                      {[]string{"DEBUG=1"}, env, strings.Replace(untouched, "DEBUG=0", "DEBUG=1", 1)},
+		"no argument changes nothing at all":       {nil, env, untouched},
+		"a variable keeps its place in the list":   {[]string{"DEBUG=1"}, env, strings.Replace(untouched, "DEBUG=0", "DEBUG=1", 1)},
 		"a variable with its field":                {[]string{"DEBUG.value=1"}, env, strings.Replace(untouched, "DEBUG=0", "DEBUG=1", 1)},
 		"a variable without a default is appended": {[]string{"NONE=x"}, env, untouched + " NONE=x"},
 		"no equals sign sets to nothing":           {[]string{"DEBUG"}, env, strings.Replace(untouched, "DEBUG=0", "DEBUG=", 1)},

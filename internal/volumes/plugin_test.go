@@ -45,11 +45,7 @@ type plugin struct {
 // startPlugin starts a plugin with the name and volumes.
 func startPlugin(t *testing.T, name string, has ...string) *plugin {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "vol")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := testutil.TempDir(t)
 	p := &plugin{
 		name: name, dir: dir, instance: "first",
 		volumes: make(map[string]map[string]bool), options: make(map[string]map[string]string),
