@@ -1,7 +1,8 @@
 // Testreport reads the JSON stream of `go test -json` and prints what a person
 // wants of it: the output of tests that failed, a line for each package as `go
 // test` prints it, and at the end every skipped test by name with what enables
-// it. It ends with status 1 if anything failed. It runs no tests itself.
+// it. It ends with status 1 if anything failed, and, where OUTLET_TEST_NEED is
+// "all", if anything was skipped. It runs no tests itself.
 package main
 
 import (
@@ -15,7 +16,11 @@ import (
 )
 
 func main() {
-	failed, err := report(os.Stdin, os.Stdout)
+	failed, skipped, err := report(os.Stdin, os.Stdout)
+	if skipped && os.Getenv("OUTLET_TEST_NEED") == "all" {
+		failed = true
+		fmt.Println("\nFAIL: OUTLET_TEST_NEED is all, and tests were skipped")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testreport:", err)
 	}
@@ -28,8 +33,9 @@ type event struct {
 	Action, Package, ImportPath, Test, Output, FailedBuild string
 }
 
-// report copies what matters from in to out and says whether anything failed.
-func report(in io.Reader, out io.Writer) (failed bool, err error) {
+// report copies what matters from in to out and says whether anything failed or
+// was skipped.
+func report(in io.Reader, out io.Writer) (failed, skipped bool, err error) {
 	var (
 		output  = make(map[string][]string) // by package and test, until it is known how it ended
 		reasons = make(map[string][]string) // for skipping: names of the tests
@@ -78,7 +84,7 @@ func report(in io.Reader, out io.Writer) (failed bool, err error) {
 			break
 		}
 		if readErr != nil {
-			return failed, readErr
+			return failed, len(reasons) > 0, readErr
 		}
 	}
 	// A package that died (a panic, a time-out) leaves its tests without an end.
@@ -89,7 +95,7 @@ func report(in io.Reader, out io.Writer) (failed bool, err error) {
 		}
 	}
 	summary(out, passed, reasons)
-	return failed, nil
+	return failed, len(reasons) > 0, nil
 }
 
 // printPackageLine prints what a package says outside its tests, without the

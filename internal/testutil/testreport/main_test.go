@@ -11,6 +11,7 @@ func TestReport(t *testing.T) {
 		want     []string
 		not      []string
 		failed   bool
+		skipped  bool
 	}{
 		{
 			name: "names a skipped test with the reason and hides the output of one that passed",
@@ -23,6 +24,8 @@ func TestReport(t *testing.T) {
 `,
 			want: []string{"ok  \tgithub.com/outletd/outlet/a\t0.1s\n", "1 tests passed, 1 skipped", "skipped: needs fuse: load it\n    a.TestA\n"},
 			not:  []string{"noise"},
+
+			skipped: true,
 		},
 		{
 			name: "prints the output of a test that failed",
@@ -47,12 +50,15 @@ func TestReport(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			failed, err := report(strings.NewReader(tt.in), &out)
+			failed, skipped, err := report(strings.NewReader(tt.in), &out)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if failed != tt.failed {
 				t.Errorf("failed: %v", failed)
+			}
+			if skipped != tt.skipped {
+				t.Errorf("skipped: %v", skipped)
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(out.String(), want) {
