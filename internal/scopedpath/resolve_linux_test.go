@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/testutil"
 )
 
 // tree makes a scope on disk: a root filesystem, a propagated mount on /mnt,
@@ -161,4 +163,31 @@ func FuzzResolveNeverLeavesItsBase(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestResolveCrossesMounts(t *testing.T) {
+	testutil.Need(t, testutil.Root, testutil.MountNS)
+	s, top := tree(t)
+	if err := unix.Mount("tmpfs", top+"/prop/v", "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(top+"/prop/v", unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Mkdir(top+"/prop/v/inside", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../../outside", top+"/prop/v/out"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"v", "v/inside"} {
+		if got, err := s.Resolve("/mnt/" + p); err != nil || got != top+"/prop/"+p {
+			t.Errorf("Resolve(%q) = %q, %v", p, got, err)
+		}
+	}
+	if got, err := s.Resolve("/mnt/v/out"); err == nil {
+		t.Errorf("a link out of what is mounted there leads to %q", got)
+	}
 }
