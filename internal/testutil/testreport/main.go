@@ -107,20 +107,18 @@ func printPackageLine(out io.Writer, text string) {
 	fmt.Fprint(out, text)
 }
 
-// reason is the text a test was skipped with: what t.Skip printed, without its
-// place in the source.
+// reason is the text a test was skipped with: what t.Skip printed, which is the
+// last of what it printed, without its place in the source.
 func reason(output []string) string {
-	for _, text := range output {
+	for _, text := range slices.Backward(output) {
 		text = strings.TrimSpace(text)
-		if strings.HasPrefix(text, "=== ") || strings.HasPrefix(text, "--- ") || text == "" {
+		at := strings.Index(text, ".go:")
+		if at < 0 || strings.HasPrefix(text, "=== ") || strings.HasPrefix(text, "--- ") {
 			continue
 		}
-		if at := strings.Index(text, ".go:"); at > 0 {
-			if _, after, ok := strings.Cut(text[at:], ": "); ok {
-				return after
-			}
+		if _, after, ok := strings.Cut(text[at:], ": "); ok {
+			return after
 		}
-		return text
 	}
 	return "no reason given"
 }

@@ -15,7 +15,8 @@ func TestReport(t *testing.T) {
 	}{
 		{
 			name: "names a skipped test with the reason and hides the output of one that passed",
-			in: `{"Action":"output","Package":"github.com/outletd/outlet/a","Test":"TestA","Output":"    a_test.go:7: needs fuse: load it\n"}
+			in: `{"Action":"output","Package":"github.com/outletd/outlet/a","Test":"TestA","Output":"    a_test.go:5: seed 7\n"}
+{"Action":"output","Package":"github.com/outletd/outlet/a","Test":"TestA","Output":"    a_test.go:7: needs fuse: load it\n"}
 {"Action":"skip","Package":"github.com/outletd/outlet/a","Test":"TestA"}
 {"Action":"output","Package":"github.com/outletd/outlet/a","Test":"TestB","Output":"noise\n"}
 {"Action":"pass","Package":"github.com/outletd/outlet/a","Test":"TestB"}
