@@ -172,77 +172,25 @@ func (d diagnosis) elf(shown, name string, f *os.File) *EntrypointProblem {
 	problem := func(format string, args ...any) *EntrypointProblem {
 		return &EntrypointProblem{Path: name, Reason: fmt.Sprintf(format, args...)}
 	}
-	e, err := elf.NewFile(f)
+	p, err := readProgram(f)
 	if err != nil {
 		return problem("%s is a damaged program: %v", shown, err)
 	}
-	defer e.Close()
-	if e.Type != elf.ET_EXEC && e.Type != elf.ET_DYN {
+	if p.kind != elf.ET_EXEC && p.kind != elf.ET_DYN {
 		return problem("%s is no program: it is an object file", shown)
 	}
-	if arch := archOf(e); !runsOn(arch, runtime.GOARCH) {
+	if arch := p.arch(); !runsOn(arch, runtime.GOARCH) {
 		return problem("%s is built for %s, this host is %s", shown, arch, runtime.GOARCH)
 	}
-	for _, p := range e.Progs {
-		if p.Type != elf.PT_INTERP || p.Filesz > 4096 {
-			continue
-		}
-		b := make([]byte, p.Filesz)
-		if _, err := p.ReadAt(b, 0); err != nil {
-			return problem("%s is a damaged program: %v", shown, err)
-		}
-		loader := string(bytes.TrimRight(b, "\x00"))
-		if _, err := d.mode(loader); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-			return &EntrypointProblem{Path: loader, Reason: fmt.Sprintf(
-				"%s is linked dynamically and needs the loader %s, which is not in the plugin's root filesystem: link it statically, or add the loader and its libraries",
-				shown, printable(loader))}
-		}
+	if p.loader == "" {
+		return nil
+	}
+	if _, err := d.mode(p.loader); errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return &EntrypointProblem{Path: p.loader, Reason: fmt.Sprintf(
+			"%s is linked dynamically and needs the loader %s, which is not in the plugin's root filesystem: link it statically, or add the loader and its libraries",
+			shown, printable(p.loader))}
 	}
 	return nil
-}
-
-// archOf returns the architecture a program was built for, as Go names it.
-func archOf(e *elf.File) string {
-	little := e.ByteOrder.String() == "LittleEndian"
-	switch e.Machine {
-	case elf.EM_X86_64:
-		return "amd64"
-	case elf.EM_386:
-		return "386"
-	case elf.EM_AARCH64:
-		return "arm64"
-	case elf.EM_ARM:
-		return "arm"
-	case elf.EM_PPC64:
-		if little {
-			return "ppc64le"
-		}
-		return "ppc64"
-	case elf.EM_S390:
-		return "s390x"
-	case elf.EM_RISCV:
-		return "riscv64"
-	case elf.EM_LOONGARCH:
-		return "loong64"
-	case elf.EM_MIPS:
-		arch := "mips"
-		if e.Class == elf.ELFCLASS64 {
-			arch = "mips64"
-		}
-		if little {
-			arch += "le"
-		}
-		return arch
-	default:
-		return strings.ToLower(strings.TrimPrefix(e.Machine.String(), "EM_"))
-	}
-}
-
-// runsOn says whether programs for arch run on a host. Whether a 64-bit ARM
-// runs 32-bit programs depends on the processor; it gets the benefit of the
-// doubt.
-func runsOn(arch, host string) bool {
-	return arch == host || host == "amd64" && arch == "386" || host == "arm64" && arch == "arm"
 }
 
 // mode returns the mode of the file a path leads to inside the root filesystem.

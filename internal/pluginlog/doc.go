@@ -48,6 +48,17 @@
 // That holds against the death of the daemon; nothing is synced to the disk, so
 // the death of the machine may cost the last seconds, as with any log.
 //
+// # Floods
+//
+// A plugin that prints more than [Rate] allows is not followed for a second:
+// what it prints then is cut out of the raw file unread, but for the last
+// 16 KiB, where the reason is if it dies now. Afterwards a note says how many
+// bytes were dropped. What was printed while no daemon ran is exempt, up to half
+// of what the log can hold; of more the beginning is dropped, and a note says
+// so.
+//
+// # Truncation
+//
 // A plugin may truncate its own output (by opening /dev/stdout): then picking
 // starts over at its beginning. What it printed before and was not picked up is
 // gone; if by then it printed more than before, the truncation goes unnoticed
