@@ -43,7 +43,7 @@ func TestBoltStore(t *testing.T) {
 		Options: map[string]string{"o": "1"}, Labels: map[string]string{"l": ""},
 		Mounts: []volumes.Mount{{ID: "i", Since: now, Mountpoint: "/m", Instance: "run"}, {ID: "j", Since: now, Pending: true}},
 	}
-	small := volumes.Record{Name: "b", Driver: "y"}
+	small := volumes.Record{Name: "b", Driver: "y", Created: true}
 	for _, r := range []volumes.Record{small, {Name: "a/b", Driver: "old"}, full, {Name: "c", Driver: "z"}} {
 		if err := s.Save(ctx, r); err != nil {
 			t.Fatal(err)

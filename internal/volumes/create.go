@@ -113,7 +113,7 @@ func (s *Service) driverToCreate(ctx context.Context, c outlet.VolumeCreate, rec
 func (s *Service) leaveOther(ctx context.Context, rec Record) error {
 	taken := outlet.Errorf(errdefs.ErrConflict,
 		"create %s: a volume named %s already exists with the %s driver, choose a different volume name", rec.Name, rec.Name, rec.Driver)
-	if len(rec.Mounts) > 0 {
+	if len(rec.active()) > 0 {
 		return taken
 	}
 	d, err := s.lookup(ctx, rec.Driver)
@@ -145,7 +145,7 @@ func (s *Service) Remove(ctx context.Context, name string, force bool) error {
 	defer unlock()
 
 	rec, recorded := s.record(name)
-	if len(rec.Mounts) > 0 {
+	if len(rec.active()) > 0 {
 		return outlet.Errorf(errdefs.ErrConflict, "remove %s: volume is in use - [%s]", name, rec.ids())
 	}
 	f, err := s.find(ctx, name)
@@ -162,6 +162,9 @@ func (s *Service) Remove(ctx context.Context, name string, force bool) error {
 	case err != nil:
 		return err
 	default:
+		if err := s.settle(ctx, f.driver, &rec); err != nil {
+			s.log.WarnContext(ctx, "take mounts of a volume back", "volume", name, "err", err)
+		}
 		if err := s.client(f.driver).Remove(ctx, name); err != nil {
 			err = fmt.Errorf("remove %s: %w", name, failed(f.driver, err))
 			if !force {

@@ -38,7 +38,7 @@ func (s *Service) find(ctx context.Context, name string) (found, error) {
 	if err != nil {
 		return found{}, outlet.Errorf(classOf(err), "get %s: %w", name, err)
 	}
-	if v == nil && len(rec.Mounts) == 0 {
+	if v == nil && len(rec.active()) == 0 {
 		return found{}, noSuch
 	}
 	return found{d, v, rec}, nil
@@ -114,10 +114,7 @@ func (f found) show(name, scope string) outlet.Volume {
 	if !created.IsZero() {
 		v.CreatedAt = created.Format(time.RFC3339)
 	}
-	for _, m := range f.rec.Mounts {
-		if m.Pending {
-			continue
-		}
+	for _, m := range f.rec.active() {
 		v.Outlet.Mounts = append(v.Outlet.Mounts, outlet.VolumeMount{ID: m.ID, Since: m.Since})
 		v.Mountpoint = m.Mountpoint
 	}

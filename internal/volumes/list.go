@@ -120,7 +120,7 @@ func (l *listing) take(a answer) {
 func (l *listing) addOthers() {
 	for _, o := range l.others {
 		rec := l.records[o.name]
-		if _, ok := l.seen[o.name]; !ok && l.asked[rec.Driver] && len(rec.Mounts) == 0 {
+		if _, ok := l.seen[o.name]; !ok && l.asked[rec.Driver] && len(rec.active()) == 0 {
 			l.add(o)
 		}
 	}
@@ -132,8 +132,11 @@ func (l *listing) addKept() {
 	missing := make(map[string]int)
 	for name, r := range l.records {
 		_, seen := l.seen[name]
-		if seen || !l.wants(r.Driver) || l.asked[r.Driver] && len(r.Mounts) == 0 {
+		if seen || !l.wants(r.Driver) {
 			continue
+		}
+		if len(r.active()) == 0 && (l.asked[r.Driver] || !r.Created && len(r.Labels) == 0) {
+			continue // its plugin does not have it any more, or it is nothing but a mount that was given back
 		}
 		if !l.there[r.Driver] {
 			missing[r.Driver]++

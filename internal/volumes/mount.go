@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/capability"
 )
 
 // undoTimeout bounds what is undone after an error.
@@ -104,16 +105,16 @@ func (s *Service) mount(ctx context.Context, d Driver, rec Record, m Mount) (_ M
 			return Mount{}, err
 		}
 	}
-	before := rec.Clone()
+	before := rec
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.save(ctx, before), s.releaseUnused(ctx, before))
 		}
 	}()
-	if i := before.mount(m.ID); i >= 0 { // a leftover of a crash
-		before.Mounts = slices.Delete(before.Mounts, i, i+1)
-	}
 	rec = before.Clone()
+	if i := rec.mount(m.ID); i >= 0 { // what is left of an earlier one
+		rec.Mounts = slices.Delete(rec.Mounts, i, i+1)
+	}
 	rec.Mounts = append(rec.Mounts, m)
 	if err := s.save(ctx, rec); err != nil {
 		return Mount{}, err
@@ -166,7 +167,7 @@ func (s *Service) takeBack(ctx context.Context, d Driver, name, id string) error
 
 // releaseUnused releases the plugin unless rec says that the volume is mounted.
 func (s *Service) releaseUnused(ctx context.Context, rec Record) error {
-	if len(rec.Mounts) > 0 {
+	if len(rec.active()) > 0 {
 		return nil
 	}
 	return s.cfg.Plugins.ReleaseHolder(context.WithoutCancel(ctx), rec.Driver, holder(rec.Name, time.Time{}))
@@ -174,9 +175,9 @@ func (s *Service) releaseUnused(ctx context.Context, rec Record) error {
 
 // Unmount takes back the mount of the id; an empty id means the only one there
 // is, and is errdefs.ErrConflict otherwise. A mount that is not there is
-// errdefs.ErrNotFound. If the plugin is gone or disabled, so is the mount, and
-// what is left here is cleaned up; if it cannot be reached or refuses, the mount
-// stays and can be taken back later.
+// errdefs.ErrNotFound. A plugin that is disabled or gone is told once it is back.
+// If the plugin cannot be reached or refuses, the mount stays and can be
+// taken back later.
 func (s *Service) Unmount(ctx context.Context, name, id string) error {
 	if err := checkWord("volume name", name); err != nil {
 		return err
@@ -188,37 +189,60 @@ func (s *Service) Unmount(ctx context.Context, name, id string) error {
 	defer unlock()
 
 	rec, _ := s.record(name)
-	i := rec.mount(id)
+	active := rec.active()
 	switch {
-	case id == "" && len(rec.Mounts) == 1:
-		i = 0
-	case id == "" && len(rec.Mounts) > 1:
-		return outlet.Errorf(errdefs.ErrConflict, "unmount %s: it is mounted more than once, one of these ids must be given: %s", name, rec.ids())
-	case len(rec.Mounts) == 0:
+	case len(active) == 0:
 		return outlet.Errorf(errdefs.ErrNotFound, "unmount %s: the volume is not mounted", name)
-	case i < 0:
+	case id == "" && len(active) > 1:
+		return outlet.Errorf(errdefs.ErrConflict, "unmount %s: it is mounted more than once, one of these ids must be given: %s", name, rec.ids())
+	case id == "":
+		id = active[0].ID
+	}
+	i := rec.mount(id)
+	if i < 0 || rec.Mounts[i].Pending {
 		return outlet.Errorf(errdefs.ErrNotFound, "unmount %s: there is no mount %s; those there are: %s", name, id, rec.ids())
 	}
-	m := rec.Mounts[i]
-	d, err := s.lookup(ctx, rec.Driver)
-	switch {
-	case err == nil && m.gone(d):
-		// It could not be made again, so the plugin knows nothing of it.
-	case err == nil:
-		if err := s.client(d).Unmount(ctx, name, m.ID); err != nil {
-			return fmt.Errorf("unmount %s: %w", name, failed(d, err))
-		}
-	case errdefs.IsNotFound(err), errdefs.IsConflict(err), errdefs.IsInvalidArgument(err):
-		s.log.WarnContext(ctx, "a mount ended with its plugin", "volume", name, "plugin", rec.Driver, "id", m.ID, "err", err)
-		d = Driver{Name: rec.Driver}
-	default:
+	d, told, err := s.unmount(ctx, rec, rec.Mounts[i])
+	if err != nil {
 		return fmt.Errorf("unmount %s: %w", name, err)
 	}
-	rec.Mounts = slices.Delete(rec.Mounts, i, i+1)
+	if told {
+		rec.Mounts = slices.Delete(rec.Mounts, i, i+1)
+	} else {
+		rec.Mounts[i].Pending = true
+	}
 	if err := s.save(ctx, rec); err != nil {
 		return err
 	}
 	err = s.releaseUnused(ctx, rec)
-	s.event(ActionUnmount, found{driver: d, rec: rec}.show(name, ""), "id", m.ID)
+	s.event(ActionUnmount, found{driver: d, rec: rec}.show(name, ""), "id", id)
 	return err
+}
+
+// unmount tells the plugin that a mount is not needed any more. told is false if
+// that is to be done later.
+func (s *Service) unmount(ctx context.Context, rec Record, m Mount) (d Driver, told bool, err error) {
+	d, err = s.lookup(ctx, rec.Driver)
+	switch {
+	case err == nil:
+		return d, true, s.giveBack(ctx, d, rec.Name, m)
+	case errdefs.IsConflict(err), errdefs.IsNotFound(err), errdefs.IsInvalidArgument(err):
+		s.log.WarnContext(ctx, "a plugin is told of an unmount when it is back", "volume", rec.Name, "plugin", rec.Driver, "id", m.ID, "err", err)
+		return Driver{Name: rec.Driver}, false, nil
+	}
+	return d, false, err
+}
+
+// giveBack has the plugin d end a mount. If an earlier run of it made the mount,
+// it may know nothing of that, and whatever it says will do.
+func (s *Service) giveBack(ctx context.Context, d Driver, name string, m Mount) error {
+	err := s.client(d).Unmount(ctx, name, m.ID)
+	if capability.IsAnswer(err) && m.gone(d) {
+		s.log.InfoContext(ctx, "a mount ended with the run of its plugin", "volume", name, "plugin", d.Name, "id", m.ID, "err", err)
+		return nil
+	}
+	if err != nil {
+		return failed(d, err)
+	}
+	return nil
 }

@@ -174,34 +174,111 @@ func TestUnmountOfAMountThatEndedWithItsRun(t *testing.T) {
 	m := newMachine(t, p)
 	mount(t, m, "v", "id")
 	p.restart("second")
+	p.answerInstead(func(method, _ string) (int, string) {
+		if method == "Unmount" {
+			return 500, `{"Err":"it is not mounted"}`
+		}
+		return 0, ""
+	})
 	if err := m.Unmount(t.Context(), "v", "id"); err != nil {
 		t.Fatal(err)
 	}
-	if got := p.called(); len(got) > 0 {
-		t.Errorf("the plugin is asked to end what it never made: %q", got)
+	if got := p.called(); !slices.Equal(got, []string{"Unmount v id"}) {
+		t.Errorf("a plugin that keeps its mounts on disk is not told: %q", got)
 	}
 	if got := m.heldBy("a:latest"); len(got) > 0 {
 		t.Errorf("held by %q", got)
 	}
+	if got := m.journal(t, "v"); len(got) > 0 {
+		t.Errorf("journal %q", got)
+	}
 }
 
-func TestUnmountOfAPluginThatIsGone(t *testing.T) {
+func TestAPluginThatIsAwayIsToldOfAnUnmountWhenItIsBack(t *testing.T) {
+	ctx := t.Context()
+	for name, instance := range map[string]string{"in the same run": "first", "in another run": "second"} {
+		t.Run(name, func(t *testing.T) {
+			p := startPlugin(t, "a:latest", "v")
+			m := newMachine(t, p)
+			mount(t, m, "v", "one")
+			mount(t, m, "v", "two")
+			m.disable("a:latest", true)
+			if err := m.Unmount(ctx, "v", "one"); err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, m.Unmount(ctx, "v", "one"), errdefs.ErrNotFound, "there is no mount one; those there are: two")
+			if err := m.Unmount(ctx, "v", ""); err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, m.Unmount(ctx, "v", ""), errdefs.ErrNotFound, "the volume is not mounted")
+			if l, err := m.List(ctx, allVolumes); err != nil || len(l.Volumes) != 0 {
+				t.Errorf("%+v, %v", l, err)
+			}
+			m.restartDaemon(t)
+			m.Restore(ctx)
+			m.disable("a:latest", false)
+			if instance != "first" {
+				p.restart(instance)
+			}
+			p.called()
+			if err := m.Remount(ctx, p.driver(true)); err != nil {
+				t.Fatal(err)
+			}
+			if got := p.called(); !slices.Equal(got, []string{"Unmount v one", "Unmount v two"}) {
+				t.Errorf("calls %q", got)
+			}
+			if got := m.journal(t, "v"); len(got) > 0 {
+				t.Errorf("journal %q", got)
+			}
+			if got := m.heldBy("a:latest"); len(got) > 0 {
+				t.Errorf("held by %q", got)
+			}
+		})
+	}
+}
+
+func TestRemoveTellsOfUnmountsFirst(t *testing.T) {
 	p := startPlugin(t, "a:latest", "v")
 	m := newMachine(t, p)
-	mount(t, m, "v", "one")
-	mount(t, m, "v", "two")
+	mount(t, m, "v", "id")
 	m.disable("a:latest", true)
-	if err := m.Unmount(t.Context(), "v", "one"); err != nil {
-		t.Errorf("of a disabled plugin: %v", err)
+	if err := m.Unmount(t.Context(), "v", "id"); err != nil {
+		t.Fatal(err)
 	}
-	m.host.mu.Lock()
-	delete(m.managed, "a:latest")
-	m.host.mu.Unlock()
-	if err := m.Unmount(t.Context(), "v", "two"); err != nil {
-		t.Errorf("of a removed plugin: %v", err)
+	m.disable("a:latest", false)
+	p.called()
+	if err := m.Remove(t.Context(), "v", false); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.called(); !slices.Equal(got, []string{"Unmount v id", "Remove v"}) {
+		t.Errorf("calls %q", got)
 	}
 	if got := m.journal(t, "v"); len(got) > 0 {
 		t.Errorf("journal %q", got)
+	}
+}
+
+func TestWhatAPluginThatWasRemovedIsNotToldIsForgottenAtTheNextStart(t *testing.T) {
+	p := startPlugin(t, "a:latest", "v", "w")
+	m := newMachine(t, p)
+	mount(t, m, "v", "one")
+	mount(t, m, "v", "two")
+	mount(t, m, "w", "three")
+	m.host.mu.Lock()
+	delete(m.managed, "a:latest")
+	m.host.mu.Unlock()
+	for v, id := range map[string]string{"v": "one", "w": "three"} {
+		if err := m.Unmount(t.Context(), v, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.restartDaemon(t)
+	m.Restore(t.Context())
+	if got := m.journal(t, "w"); len(got) > 0 {
+		t.Errorf("the journal of what is unmounted is %q", got)
+	}
+	if got := m.journal(t, "v"); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("the journal of what is mounted is %q", got)
 	}
 }
 
@@ -304,9 +381,9 @@ func TestMountsThatACrashOfTheDaemonCutOff(t *testing.T) {
 		by, instance string
 		want         []string
 	}{
-		"are taken back from the same run of the plugin":    {"first", "first", []string{"Unmount v cut"}},
-		"are taken back where the run is not known":         {"", "first", []string{"Unmount v cut"}},
-		"are forgotten with the run that may have had them": {"first", "second", []string{"Mount v whole"}},
+		"are taken back from the same run of the plugin":  {"first", "first", []string{"Unmount v cut"}},
+		"are taken back where the run is not known":       {"", "first", []string{"Unmount v cut"}},
+		"are taken back from another run, which may know": {"first", "second", []string{"Unmount v cut", "Mount v whole"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()

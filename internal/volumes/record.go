@@ -32,13 +32,16 @@ type Mount struct {
 	// Instance is the run of the plugin's process that made the mount
 	// ([Driver.Instance]).
 	Instance string `json:",omitempty"`
-	// Pending says that the plugin was asked to mount, and its answer did not
-	// get here yet. Found on disk, it means that the daemon died meanwhile.
+	// Pending says that the plugin may have the mount, but nobody counts on it:
+	// the plugin was asked for it and did not answer yet (found on disk, the
+	// daemon died meanwhile), or could not be told that it was given back. The
+	// plugin is told when it is ready.
 	Pending bool `json:",omitempty"`
 }
 
-// gone says whether the mount ended because the run of the plugin that made it
-// did, d being the present one.
+// gone says whether the run of the plugin that made the mount has ended, d being
+// the present one. The plugin may know of it all the same: many keep their
+// mounts on disk.
 func (m Mount) gone(d Driver) bool {
 	return m.Instance != "" && d.Instance != "" && m.Instance != d.Instance
 }
@@ -54,11 +57,22 @@ func (r Record) mount(id string) int {
 	return slices.IndexFunc(r.Mounts, func(m Mount) bool { return m.ID == id })
 }
 
-// ids are those of the mounts.
+// active are the mounts that somebody counts on.
+func (r Record) active() []Mount {
+	var l []Mount
+	for _, m := range r.Mounts {
+		if !m.Pending {
+			l = append(l, m)
+		}
+	}
+	return l
+}
+
+// ids are those of the active mounts.
 func (r Record) ids() string {
-	ids := make([]string, len(r.Mounts))
-	for i, m := range r.Mounts {
-		ids[i] = m.ID
+	var ids []string
+	for _, m := range r.active() {
+		ids = append(ids, m.ID)
 	}
 	return strings.Join(ids, ", ")
 }

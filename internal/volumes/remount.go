@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/containerd/errdefs"
 )
 
 // Restore brings what is here up to date after a start of the daemon: mounted
@@ -18,8 +20,11 @@ func (s *Service) Restore(ctx context.Context) {
 			continue
 		}
 		d, err := s.lookup(ctx, r.Driver)
-		if err == nil && d.ID != "" {
-			d, err = s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(r.Name, r.Mounts[0].Since))
+		if active := r.active(); err == nil && d.ID != "" && len(active) > 0 {
+			d, err = s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(r.Name, active[0].Since))
+		}
+		if errdefs.IsNotFound(err) && len(r.active()) == 0 {
+			err = s.drop(ctx, r.Name)
 		}
 		if err != nil {
 			s.log.WarnContext(ctx, "the plugin of a mounted volume is not there", "volume", r.Name, "plugin", r.Driver, "err", err)
@@ -38,6 +43,22 @@ func (s *Service) Restore(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+}
+
+// drop forgets the mounts of a volume that nobody counts on, without telling its
+// plugin, which is not there any more.
+func (s *Service) drop(ctx context.Context, name string) error {
+	unlock, err := s.ops.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rec, ok := s.record(name)
+	if !ok {
+		return nil
+	}
+	rec.Mounts = rec.active()
+	return s.save(ctx, rec)
 }
 
 // remountsAtOnce is how many volumes of a plugin are mounted again side by side.
@@ -85,38 +106,36 @@ func (s *Service) remount(ctx context.Context, d Driver, name string) error {
 	}
 	errs := []error{s.settle(ctx, d, &rec)}
 	for i, m := range rec.Mounts {
-		if d.Instance != "" && m.Instance == d.Instance {
+		if m.Pending || d.Instance != "" && m.Instance == d.Instance {
 			continue
 		}
 		errs = append(errs, s.renew(ctx, d, rec, i))
 	}
 	errs = append(errs, s.save(ctx, rec))
-	if len(rec.Mounts) == 0 {
+	if active := rec.active(); len(active) == 0 {
 		errs = append(errs, s.releaseUnused(ctx, rec))
 	} else if d.ID != "" {
-		_, err := s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(name, rec.Mounts[0].Since))
+		_, err := s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(name, active[0].Since))
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// settle ends mounts that were being made when an earlier daemon died: nobody
-// was told of them. The volume's lock is held, so none is being made now.
+// settle has the plugin end the mounts nobody counts on. Those for which that
+// fails stay, to be ended at another time. The volume's lock is held, so none is
+// being made now.
 func (s *Service) settle(ctx context.Context, d Driver, rec *Record) error {
 	var errs []error
 	settled := make([]Mount, 0, len(rec.Mounts))
 	for _, m := range rec.Mounts {
-		if !m.Pending {
-			settled = append(settled, m)
-			continue
-		}
-		if m.gone(d) {
-			continue
-		}
-		// The plugin may have made it. If not, it has nothing to undo.
-		if err := s.takeBack(ctx, d, rec.Name, m.ID); err != nil {
+		if m.Pending {
+			err := s.giveBack(ctx, d, rec.Name, m)
+			if err == nil {
+				continue
+			}
 			errs = append(errs, err)
 		}
+		settled = append(settled, m)
 	}
 	rec.Mounts = settled
 	return errors.Join(errs...)

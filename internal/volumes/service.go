@@ -206,8 +206,8 @@ func checkWord(what, s string) error {
 func (s *Service) Holders(plugin string) []outlet.Holder {
 	var l []outlet.Holder
 	for _, r := range s.all() {
-		if r.Driver == plugin && len(r.Mounts) > 0 {
-			l = append(l, holder(r.Name, r.Mounts[0].Since))
+		if active := r.active(); r.Driver == plugin && len(active) > 0 {
+			l = append(l, holder(r.Name, active[0].Since))
 		}
 	}
 	return l
