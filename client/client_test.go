@@ -223,6 +223,25 @@ func TestWhatWasCancelledIsNoFailureOfTheDaemon(t *testing.T) {
 	}
 }
 
+func TestADaemonThatHangsUpIsNamed(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conn.Close() //nolint:errcheck // a test
+	})
+	_, err := c.Info(t.Context())
+	if !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), "the daemon at "+c.host.Address) {
+		t.Errorf("got %v", err)
+	}
+	_, _, err = c.Create(t.Context(), "x", strings.NewReader("x"), outlet.CreateOptions{})
+	if !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), "hung up without an answer") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestADaemonThatIsNotOutletIsNamed(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -74,13 +75,26 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, bare(ctx, err)
+		return nil, c.exchangeError(ctx, err)
 	}
 	if err := statusError(resp); err != nil {
 		resp.Body.Close() //nolint:errcheck // only read from
 		return nil, err
 	}
 	return resp, nil
+}
+
+// exchangeError says with whom an exchange failed, where err itself does not.
+func (c *Client) exchangeError(ctx context.Context, err error) error {
+	err = bare(ctx, err)
+	var unreachable *ConnectError
+	if errors.As(err, &unreachable) || context.Cause(ctx) != nil {
+		return err
+	}
+	if errors.Is(err, io.EOF) {
+		return outlet.Errorf(errdefs.ErrUnavailable, "the daemon at %s hung up without an answer: %w", c.host.where(), err)
+	}
+	return outlet.Errorf(errdefs.ErrUnavailable, "the exchange with the daemon at %s failed: %w", c.host.where(), err)
 }
 
 func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, error) {

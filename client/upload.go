@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/outletd/outlet"
 )
 
 // upload sends an extension request whose body may be long, and decodes the
@@ -49,7 +52,7 @@ func (c *Client) upload(ctx context.Context, r request, v any) error {
 		return failure
 	}
 	if err != nil {
-		return fmt.Errorf("the daemon hung up without an answer: %w", err)
+		return outlet.Errorf(errdefs.ErrUnavailable, "the daemon at %s hung up without an answer: %w", c.host.where(), err)
 	}
 	if err := statusError(resp); err != nil {
 		return c.notOutlet(err, req.Method, path)

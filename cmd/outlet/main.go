@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/outletd/outlet/internal/cli"
-	"github.com/outletd/outlet/internal/daemon"
 	"github.com/outletd/outlet/internal/version"
 )
 
@@ -26,19 +25,11 @@ func run() int {
 	build := cli.ReadBuildInfo()
 	build.Version, build.GitCommit = version.Version(), version.Commit()
 	return cli.Run(ctx, os.Args[1:], cli.Env{
-		In:     os.Stdin,
-		Out:    os.Stdout,
-		Err:    os.Stderr,
-		Getenv: os.Getenv,
-		Build:  build,
-		RunDaemon: func(ctx context.Context, f cli.DaemonFlags) error {
-			return daemon.Run(ctx, daemon.Options{
-				Flags:      f.Directives(),
-				ConfigFile: f.ConfigFile,
-				Validate:   f.Validate,
-				Stderr:     os.Stderr,
-				Getenv:     os.Getenv,
-			})
-		},
+		In:        os.Stdin,
+		Out:       os.Stdout,
+		Err:       os.Stderr,
+		Getenv:    os.Getenv,
+		Build:     build,
+		RunDaemon: runDaemon,
 	})
 }

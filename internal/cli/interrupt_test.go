@@ -3,14 +3,11 @@ package cli
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/outletd/outlet/internal/testutil"
 )
 
 // lockedBuffer is written by a command while a test looks.
@@ -57,20 +54,16 @@ func TestAnInterruptedCommandExitsWith130AndSaysNothing(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			input, w := io.Pipe()
 			defer w.Close() //nolint:errcheck // always nil
-			var out, errs lockedBuffer
+			out := newWatcher(tt.out)
+			var errs lockedBuffer
 			code := make(chan int, 1)
 			go func() {
-				code <- Run(ctx, append([]string{"-H", d.socket}, tt.args...), Env{In: input, Out: &out, Err: &errs, Getenv: noEnv})
+				code <- Run(ctx, append([]string{"-H", d.socket}, tt.args...), Env{In: input, Out: out, Err: &errs, Getenv: noEnv})
 			}()
 			if !d.waitRequest(tt.sees, 10*time.Second) {
 				t.Fatal("the daemon was not asked")
 			}
-			testutil.Eventually(t, 10*time.Second, func() error {
-				if text := out.String(); !strings.Contains(text, tt.out) {
-					return fmt.Errorf("printed %q", text)
-				}
-				return nil
-			})
+			<-out.seen
 			cancel()
 			if got := <-code; got != 130 {
 				t.Errorf("exit code %d; %s", got, errs.String())
@@ -89,12 +82,12 @@ func TestAnInterruptedPromptExitsWith130(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	input, w := io.Pipe()
 	defer w.Close() //nolint:errcheck // always nil
-	errs := &promptWatcher{asked: make(chan struct{})}
+	errs := newWatcher("[y/N]")
 	code := make(chan int, 1)
 	go func() {
 		code <- Run(ctx, []string{"-H", d.socket, "volume", "prune", "-d", "sample/v10"}, Env{In: input, Out: io.Discard, Err: errs, Getenv: noEnv})
 	}()
-	<-errs.asked
+	<-errs.seen
 	cancel()
 	if got := <-code; got != 130 {
 		t.Errorf("exit code %d", got)
@@ -104,15 +97,29 @@ func TestAnInterruptedPromptExitsWith130(t *testing.T) {
 	}
 }
 
-// promptWatcher says when a question was asked.
-type promptWatcher struct {
-	once  sync.Once
-	asked chan struct{}
+// watcher says when a text was written.
+type watcher struct {
+	text string
+	seen chan struct{}
+
+	mu  sync.Mutex
+	buf bytes.Buffer
+	hit bool
 }
 
-func (w *promptWatcher) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte("[y/N]")) {
-		w.once.Do(func() { close(w.asked) })
+func newWatcher(text string) *watcher {
+	w := &watcher{text: text, seen: make(chan struct{})}
+	w.Write(nil) //nolint:errcheck // sees the empty text
+	return w
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.buf.Write(p)
+	if !w.hit && strings.Contains(w.buf.String(), w.text) {
+		w.hit = true
+		close(w.seen)
 	}
 	return len(p), nil
 }
