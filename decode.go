@@ -128,11 +128,38 @@ type node struct {
 func readNode(data []byte) (node, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	return nextNode(dec, "", 0)
+	return nextNode(dec, place{}, 0)
 }
 
-// nextNode reads the value at path, which is in depth lists and objects.
-func nextNode(dec *json.Decoder, path string, depth int) (node, error) {
+// place is where in a document a value is. It is made words of only for an
+// error, since a document may have many values.
+type place struct {
+	in    *place // nil for the document itself
+	list  bool   // in is a list, else an object
+	index int    // in a list
+	key   string // in an object
+}
+
+// String is the path of the place.
+func (p place) String() string {
+	switch {
+	case p.in == nil:
+		return "document"
+	case p.list:
+		return fmt.Sprintf("%s[%d]", p.in.path(), p.index)
+	}
+	return join(p.in.path(), p.key)
+}
+
+func (p place) path() string {
+	if p.in == nil {
+		return ""
+	}
+	return p.String()
+}
+
+// nextNode reads the value at the place, which is in depth lists and objects.
+func nextNode(dec *json.Decoder, at place, depth int) (node, error) {
 	token, err := dec.Token()
 	if err != nil {
 		return node{}, Errorf(errdefs.ErrInvalidArgument, "failed to parse config: %w", err)
@@ -144,38 +171,39 @@ func nextNode(dec *json.Decoder, path string, depth int) (node, error) {
 		return node{kind: kindNumber, text: t.String()}, nil
 	case string:
 		if len(t) > MaxConfigString {
-			return node{}, configError(shown(path), "is %d bytes long, at most %d are allowed", len(t), MaxConfigString)
+			return node{}, configError(at.String(), "is %d bytes long, at most %d are allowed", len(t), MaxConfigString)
 		}
 		return node{kind: kindString, text: t}, nil
 	case json.Delim:
 		if depth == MaxConfigDepth {
-			return node{}, configError(shown(path), "lists and objects are nested more than %d deep", MaxConfigDepth)
+			return node{}, configError(at.String(), "lists and objects are nested more than %d deep", MaxConfigDepth)
 		}
-		return nextNodes(dec, path, depth, t)
+		return nextNodes(dec, at, depth, t)
 	}
 	return node{kind: kindNull}, nil
 }
 
-// nextNodes reads the list or object at path, whose opening delimiter was read.
-func nextNodes(dec *json.Decoder, path string, depth int, open json.Delim) (node, error) {
+// nextNodes reads the list or object at the place, whose opening delimiter was
+// read.
+func nextNodes(dec *json.Decoder, at place, depth int, open json.Delim) (node, error) {
 	n := node{kind: kindList}
 	if open == '{' {
 		n.kind = kindObject
 	}
 	for dec.More() {
 		if len(n.list) == MaxConfigList {
-			return node{}, configError(shown(path), "has more than %d entries", MaxConfigList)
+			return node{}, configError(at.String(), "has more than %d entries", MaxConfigList)
 		}
-		at := fmt.Sprintf("%s[%d]", path, len(n.list))
+		inner := place{in: &at, index: len(n.list), list: true}
 		if n.kind == kindObject {
-			key, err := nextNode(dec, path, depth)
+			key, err := nextNode(dec, at, depth)
 			if err != nil {
 				return node{}, err
 			}
 			n.keys = append(n.keys, key.text)
-			at = join(path, key.text)
+			inner = place{in: &at, key: key.text}
 		}
-		v, err := nextNode(dec, at, depth+1)
+		v, err := nextNode(dec, inner, depth+1)
 		if err != nil {
 			return node{}, err
 		}
@@ -200,11 +228,4 @@ func join(path, key string) string {
 		return cut
 	}
 	return path + "." + cut
-}
-
-func shown(path string) string {
-	if path == "" {
-		return "document"
-	}
-	return path
 }
