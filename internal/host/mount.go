@@ -37,7 +37,7 @@ func MountFlags(path string) ([]string, error) {
 	}
 	var options []string
 	for _, f := range mountFlags {
-		if st.Flags&f.flag != 0 {
+		if int64(st.Flags)&f.flag != 0 { //nolint:unconvert // an int32 on some machines
 			options = append(options, f.option)
 		}
 	}
