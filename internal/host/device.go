@@ -107,10 +107,11 @@ func deviceAt(path string) (Device, error) {
 	if err := unix.Lstat(path, &st); err != nil {
 		return Device{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
 	}
+	number := uint64(st.Rdev) //nolint:unconvert // a uint32 on some machines
 	d := Device{
 		Path:  path,
-		Major: int64(unix.Major(st.Rdev)),
-		Minor: int64(unix.Minor(st.Rdev)),
+		Major: int64(unix.Major(number)),
+		Minor: int64(unix.Minor(number)),
 		Mode:  fs.FileMode(st.Mode & 0o777),
 		UID:   st.Uid,
 		GID:   st.Gid,
