@@ -73,7 +73,11 @@ func (u *unit) diagnose(rec store.Record) string {
 			path = v
 		}
 	}
-	if p := host.DiagnoseEntrypoint(u.paths.rootfs, cwd, args[0], path); p != nil {
+	root, err := u.rootfs(u.m.ctx, rec)
+	if err != nil {
+		return ""
+	}
+	if p := host.DiagnoseEntrypoint(root, cwd, args[0], path); p != nil {
 		return p.Error()
 	}
 	return ""

@@ -132,7 +132,11 @@ func (u *unit) prepare(ctx context.Context, rec store.Record) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, err
 	}
-	in, err := u.specInput(rec)
+	root, err := u.rootfs(ctx, rec)
+	if err != nil {
+		return Bundle{}, err
+	}
+	in, err := u.specInput(rec, root)
 	if err != nil {
 		return Bundle{}, err
 	}
@@ -147,7 +151,7 @@ func (u *unit) prepare(ctx context.Context, rec store.Record) (Bundle, error) {
 	if err := u.prepareRootfs(ctx, rec); err != nil {
 		return Bundle{}, err
 	}
-	if err := rootfs.PrepareMountpoints(ctx, u.paths.rootfs); err != nil {
+	if err := rootfs.PrepareMountpoints(ctx, root); err != nil {
 		return Bundle{}, err
 	}
 	for _, w := range append(warnings, more...) {
@@ -166,13 +170,13 @@ func (u *unit) prepare(ctx context.Context, rec store.Record) (Bundle, error) {
 }
 
 // specInput gathers all that the plugin's runtime spec depends on.
-func (u *unit) specInput(rec store.Record) (ocispec.Input, error) {
+func (u *unit) specInput(rec store.Record, root string) (ocispec.Input, error) {
 	c := u.m.cfg
 	in := ocispec.Input{
 		ID:              rec.ID,
 		Config:          rec.Config,
 		Settings:        rec.Settings,
-		Rootfs:          u.paths.rootfs,
+		Rootfs:          root,
 		SocketDir:       u.paths.sockets,
 		PropagatedDir:   u.paths.propagated,
 		Host:            u.m.facts,
@@ -263,9 +267,18 @@ func clearDir(dir string) error {
 	return nil
 }
 
+// rootfs is the host path of the plugin's root filesystem: where it is mounted,
+// or the directory it is where nothing can be mounted.
+func (u *unit) rootfs(ctx context.Context, rec store.Record) (string, error) {
+	if u.m.rtInfo.Mounts {
+		return u.paths.rootfs, nil
+	}
+	return u.m.store.RootfsDir(ctx, rec.Rootfs)
+}
+
 func (u *unit) prepareRootfs(ctx context.Context, rec store.Record) error {
 	if !u.m.rtInfo.Mounts {
-		return nil // paths.rootfs is the directory itself
+		return nil // it is a plain directory
 	}
 	mounted, err := mountinfo.Mounted(u.paths.rootfs)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 // paths are the places of one plugin on the host (docs/format.md).
 type paths struct {
 	bundle     string // the runtime's bundle, with the mounted root filesystem
-	rootfs     string // in bundle, or, where nothing can be mounted, elsewhere
+	rootfs     string // where the root filesystem is mounted, in bundle
 	sockets    string // bound to outlet.PluginSocketDir in the plugin
 	propagated string // the host side of the propagated mount
 	plugin     string // the parent of propagated and the logs

@@ -46,6 +46,7 @@ type unit struct {
 	holders holders
 	// callLimit bounds each call to the plugin; 0 is no limit.
 	callLimit time.Duration
+	rootfsKey string // of the store
 	// closing says that the plugin is being disabled or removed: nobody may
 	// take hold of it any more.
 	closing bool
@@ -180,7 +181,7 @@ func (u *unit) publish() {
 
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.plugin, u.callLimit = p, l.rec.Timeout
+	u.plugin, u.callLimit, u.rootfsKey = p, l.rec.Timeout, l.rec.Rootfs
 	close(u.changed)
 	u.changed = make(chan struct{})
 	u.m.revision.Add(1)

@@ -143,6 +143,10 @@ func (d *daemon) open(ctx context.Context) error {
 	}
 	d.events = events.New(d.log)
 	d.onClose(func() error { d.events.Close(); return nil })
+	// Before the runtime makes its own, which only root may pass, below it.
+	if err := os.MkdirAll(d.cfg.ExecRoot, 0o711); err != nil {
+		return fmt.Errorf("make the exec root: %w", err)
+	}
 	rt, err := d.openRuntime()
 	if err != nil {
 		return err
