@@ -40,7 +40,7 @@ func (c *Client) do(ctx context.Context, req *request, b *callBuffers, o Request
 		retry.budget = o.retryBudget
 	}
 	if retry.budget > 0 {
-		retry.start = time.Now()
+		retry.start = time.Now() // the clock is not free
 	}
 	b.head = c.appendHead(b.head[:0], req)
 	fresh, sent := false, false

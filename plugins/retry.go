@@ -24,6 +24,9 @@ type schedule struct {
 // next returns the time to wait before the next attempt, and false if there is
 // none.
 func (s *schedule) next() (time.Duration, bool) {
+	if s.budget <= 0 {
+		return 0, false
+	}
 	delay := maxRetryDelay
 	if s.tries < 5 {
 		delay = time.Second << s.tries
