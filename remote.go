@@ -1,9 +1,6 @@
 package outlet
 
-import (
-	"log/slog"
-	"net/http"
-)
+import "log/slog"
 
 // RegistryAuth are credentials for a registry, as Docker's clients send them.
 // The zero value is nobody. Its JSON form is that of the X-Registry-Auth header.
@@ -28,8 +25,9 @@ func (a RegistryAuth) LogValue() slog.Value {
 type RemoteOptions struct {
 	// Auth is given to the registry of the reference, and to nobody else.
 	Auth RegistryAuth
-	// Header is sent with each request, besides what Outlet sends itself.
-	Header http.Header
+	// Header (an http.Header) is sent with each request, besides what Outlet
+	// sends itself.
+	Header map[string][]string
 	// Platform is the one to pick from an index, "linux/arm64"; "" is the
 	// host's.
 	Platform string

@@ -122,7 +122,7 @@ func (u *unit) startTimeout(rec store.Record) time.Duration {
 func (u *unit) waitSocket(ctx context.Context, rec store.Record, task Task) error {
 	ctx, cancel := context.WithTimeout(ctx, u.startTimeout(rec))
 	defer cancel()
-	return probe.WaitSocket(ctx, probe.Target{Dir: u.paths.sockets, Name: rec.Config.Interface.Socket}, task.Done())
+	return u.m.prober.WaitSocket(ctx, probe.Target{Dir: u.paths.sockets, Name: rec.Config.Interface.Socket}, task.Done())
 }
 
 // prepare makes everything ready on the host that the process needs, and

@@ -31,6 +31,7 @@ import (
 	"github.com/outletd/outlet/internal/host"
 	"github.com/outletd/outlet/internal/ocispec"
 	"github.com/outletd/outlet/internal/pluginlog"
+	"github.com/outletd/outlet/internal/probe"
 	"github.com/outletd/outlet/internal/rootfs"
 	"github.com/outletd/outlet/internal/runtime"
 	"github.com/outletd/outlet/internal/store"
@@ -129,6 +130,7 @@ type Manager struct {
 	host   host.Host
 	facts  host.Facts
 	picker *pluginlog.Picker
+	prober *probe.Prober
 	store  *store.Store
 	events publisher
 
@@ -172,6 +174,7 @@ func New(cfg Config) (*Manager, error) {
 		log:      cfg.Logger,
 		now:      time.Now,
 		rt:       cfg.Runtime,
+		prober:   probe.New(),
 		gc:       make(chan struct{}, 1),
 		boot:     make(chan struct{}, bootStarts),
 		units:    make(map[string]*unit),

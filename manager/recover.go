@@ -43,16 +43,18 @@ func (m *Manager) Open(ctx context.Context) error {
 			return fmt.Errorf("make the exec root: %w", err)
 		}
 	}
-	if m.store, err = store.Open(ctx, store.Config{Root: m.cfg.Root, Snapshotter: snapshotter, Logger: m.log}); err != nil {
+	st, err := store.Open(ctx, store.Config{Root: m.cfg.Root, Snapshotter: snapshotter, Logger: m.log})
+	if err != nil {
 		return err
 	}
-	if m.picker, err = pluginlog.NewPicker(m.log); err != nil {
-		return errors.Join(err, m.store.Close())
-	}
-	records, damaged, err := m.store.Records(ctx)
+	records, damaged, err := st.Records(ctx)
 	if err != nil {
-		return errors.Join(err, m.picker.Close(), m.store.Close())
+		return errors.Join(err, st.Close())
 	}
+	if m.picker, err = pluginlog.NewPicker(m.log); err != nil {
+		return errors.Join(err, st.Close())
+	}
+	m.store = st // from here on Close has something to close
 	for _, d := range damaged {
 		m.addDamaged(d)
 	}
@@ -173,7 +175,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Unlock()
 	if m.store == nil { // never opened
 		m.cancel()
-		return nil
+		return m.prober.Close()
 	}
 
 	done := make(chan error, 1)
@@ -209,7 +211,7 @@ func (m *Manager) shutDown(live bool) error {
 	}
 	m.wg.Wait()
 	m.events.close()
-	errs = append(errs, m.picker.Close(), m.store.Close())
+	errs = append(errs, m.prober.Close(), m.picker.Close(), m.store.Close())
 	return errors.Join(errs...)
 }
 
