@@ -66,28 +66,88 @@ func decompress(r io.Reader, c compression) (io.ReadCloser, error) {
 	}
 }
 
+// What readAhead works ahead at most.
+const (
+	aheadChunk  = 256 << 10
+	aheadChunks = 4
+)
+
 // readAhead reads r in a goroutine of its own that ends with r or with Close,
-// which waits for it.
+// which waits for it. A pipe would not do: its writer waits for its reader, so
+// that only one of them works.
 func readAhead(r io.Reader) io.ReadCloser {
-	pr, pw := io.Pipe()
-	a := &ahead{PipeReader: pr, done: make(chan struct{})}
-	go func() {
-		defer close(a.done)
-		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{r}, make([]byte, 256<<10))
-		pw.CloseWithError(err)
-	}()
+	a := &ahead{
+		full: make(chan []byte, aheadChunks), empty: make(chan []byte, aheadChunks),
+		quit: make(chan struct{}), done: make(chan struct{}),
+	}
+	for range aheadChunks {
+		a.empty <- make([]byte, aheadChunk)
+	}
+	go a.run(r)
 	return a
 }
 
 type ahead struct {
-	*io.PipeReader
-	done chan struct{}
+	full, empty chan []byte
+	quit, done  chan struct{}
+	err         error // of r; read after full was closed
+
+	chunk, rest []byte // owned by Read
+	closed      bool
+}
+
+func (a *ahead) run(r io.Reader) {
+	defer close(a.done)
+	defer close(a.full)
+	for {
+		var chunk []byte
+		select {
+		case chunk = <-a.empty:
+		case <-a.quit:
+			return
+		}
+		var n int
+		var err error
+		for n < cap(chunk) && err == nil {
+			var m int
+			m, err = r.Read(chunk[n:cap(chunk)])
+			n += m
+		}
+		a.full <- chunk[:n] // there is room for all there are
+		if err != nil {
+			a.err = err
+			return
+		}
+	}
+}
+
+func (a *ahead) Read(p []byte) (int, error) {
+	for len(a.rest) == 0 {
+		if a.closed {
+			return 0, io.ErrClosedPipe
+		}
+		if a.chunk != nil {
+			a.empty <- a.chunk
+			a.chunk = nil
+		}
+		chunk, ok := <-a.full
+		if !ok {
+			return 0, a.err
+		}
+		a.chunk, a.rest = chunk, chunk
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
 }
 
 func (a *ahead) Close() error {
-	err := a.PipeReader.Close()
+	if !a.closed {
+		a.closed = true
+		close(a.quit)
+	}
 	<-a.done
-	return err
+	return nil
 }
 
 // unpack opens an archive whose packing only its first bytes tell, within

@@ -55,11 +55,23 @@ type Layer struct {
 
 // ApplyOptions are the optional parts of applying layers.
 type ApplyOptions struct {
-	// Limits bounds each layer.
+	// Limits bounds each layer, and UncompressedBytes all that are unpacked.
 	Limits Limits
 	// TempDir is where snapshots are mounted while they are written; "" is the
 	// system's directory for temporary files.
 	TempDir string
+	// Verified, if not nil, is asked before a layer gets its name: it waits until
+	// the blob is known to be what its descriptor says, or fails.
+	Verified func(context.Context, ocispec.Descriptor) error
+	// Lock, if not nil, keeps others from unpacking what key names until unlock
+	// is called, so that several who need a layer unpack it once.
+	Lock func(ctx context.Context, key string) (unlock func(), err error)
+	// Known, if not nil, tells what an earlier call found a blob to unpack to,
+	// "" if it is not known; Learned is told.
+	Known   func(context.Context, ocispec.Descriptor) digest.Digest
+	Learned func(context.Context, ocispec.Descriptor, digest.Digest) error
+	// Done, if not nil, is told of each layer that is there.
+	Done func(layer int)
 }
 
 // Applied says what applying layers made.
@@ -90,9 +102,13 @@ func ApplyLayers(ctx context.Context, sn snapshots.Snapshotter, layers []Layer,
 	}
 	var done Applied
 	for i, l := range layers {
-		diffID, warnings, err := unpackLayer(ctx, sn, l, done, open, opts)
+		diffID, warnings, size, err := unpackLayer(ctx, sn, l, done, open, opts)
 		if err != nil {
 			return Applied{}, fmt.Errorf("layer %d (%s): %w", i+1, l.Blob.Digest, err)
+		}
+		opts.Limits.UncompressedBytes -= size
+		if opts.Done != nil {
+			opts.Done(i)
 		}
 		done.DiffIDs = append(done.DiffIDs, diffID)
 		done.Chain = ChainID(done.DiffIDs)
@@ -107,27 +123,48 @@ func ChainID(diffIDs []digest.Digest) string {
 	return identity.ChainID(append([]digest.Digest(nil), diffIDs...)).String()
 }
 
+// chainOf is the name of the snapshot of a layer above others.
+func chainOf(below []digest.Digest, top digest.Digest) string {
+	return ChainID(append(append([]digest.Digest(nil), below...), top))
+}
+
 func unpackLayer(ctx context.Context, sn snapshots.Snapshotter, l Layer, below Applied,
 	open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error), opts ApplyOptions,
-) (_ digest.Digest, warnings []string, err error) {
+) (_ digest.Digest, warnings []string, size int64, err error) {
 	c, err := packing(l.Blob.MediaType)
 	if err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
-	legacy := l.DiffID == l.Blob.Digest && c != plain
+	if l.DiffID == l.Blob.Digest && c != plain {
+		l.DiffID = "" // the legacy form says nothing
+	}
+	known := l.DiffID != ""
+	if opts.Lock != nil {
+		key := "blob " + below.Chain + " " + l.Blob.Digest.String()
+		if known {
+			key = chainOf(below.DiffIDs, l.DiffID)
+		}
+		unlock, err := opts.Lock(ctx, key)
+		if err != nil {
+			return "", nil, 0, err
+		}
+		defer unlock()
+	}
+	if !known && opts.Known != nil { // maybe since a moment ago
+		l.DiffID = opts.Known(ctx, l.Blob)
+	}
 	var prepare []snapshots.Opt
-	if l.DiffID != "" && !legacy {
+	if l.DiffID != "" {
 		// If there is a snapshot of that name, this leases it and says so.
-		name := ChainID(append(append([]digest.Digest(nil), below.DiffIDs...), l.DiffID))
-		prepare = append(prepare, snapshots.WithLabels(map[string]string{snapshots.LabelSnapshotRef: name}))
+		prepare = append(prepare, snapshots.WithLabels(map[string]string{snapshots.LabelSnapshotRef: chainOf(below.DiffIDs, l.DiffID)}))
 	}
 	key := "unpack-" + rand.Text()
 	mounts, err := sn.Prepare(ctx, key, below.Chain, prepare...)
 	if errdefs.IsAlreadyExists(err) && len(prepare) > 0 {
-		return l.DiffID, nil, nil
+		return l.DiffID, nil, 0, nil
 	}
 	if err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
 	remove := true
 	defer func() {
@@ -135,37 +172,46 @@ func unpackLayer(ctx context.Context, sn snapshots.Snapshotter, l Layer, below A
 			err = errors.Join(err, sn.Remove(context.WithoutCancel(ctx), key))
 		}
 	}()
-	diffID, warnings, err := writeLayer(ctx, mounts, l, c, below.Chain != "", open, opts)
+	diffID, warnings, size, err := writeLayer(ctx, mounts, l, c, below.Chain != "", open, opts)
 	if err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
-	if l.DiffID != "" && !legacy && diffID != l.DiffID {
-		return "", nil, invalidf("it unpacks to %s, not to %s as the config says", diffID, l.DiffID)
+	if l.DiffID != "" && diffID != l.DiffID {
+		return "", nil, 0, invalidf("it unpacks to %s, not to %s as the config says", diffID, l.DiffID)
 	}
-	name := ChainID(append(append([]digest.Digest(nil), below.DiffIDs...), diffID))
-	err = sn.Commit(ctx, name, key)
+	if opts.Verified != nil {
+		if err := opts.Verified(ctx, l.Blob); err != nil {
+			return "", nil, 0, err
+		}
+	}
+	if !known && opts.Learned != nil {
+		if err := opts.Learned(ctx, l.Blob, diffID); err != nil {
+			return "", nil, 0, err
+		}
+	}
+	err = sn.Commit(ctx, chainOf(below.DiffIDs, diffID), key)
 	if errdefs.IsAlreadyExists(err) {
-		return diffID, warnings, nil // somebody else was faster; ours goes
+		return diffID, warnings, size, nil // somebody else was faster; ours goes
 	}
 	if err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
 	remove = false
-	return diffID, warnings, nil
+	return diffID, warnings, size, nil
 }
 
 // writeLayer writes a layer into the snapshot that mounts show.
 func writeLayer(ctx context.Context, mounts []mount.Mount, l Layer, c compression, upper bool,
 	open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error), opts ApplyOptions,
-) (_ digest.Digest, _ []string, err error) {
+) (_ digest.Digest, _ []string, size int64, err error) {
 	dir, release, err := access(ctx, mounts, opts.TempDir)
 	if err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	blob, err := open(ctx, l.Blob)
 	if err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
 	defer func() { err = errors.Join(err, blob.Close()) }()
 
@@ -173,25 +219,38 @@ func writeLayer(ctx context.Context, mounts []mount.Mount, l Layer, c compressio
 	br := bufio.NewReaderSize(&bounded{ctx: ctx, r: blob, left: limit, limit: limit, what: "compressed bytes"}, 256<<10)
 	head, err := br.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", nil, readFailed(err)
+		return "", nil, 0, readFailed(err)
 	}
 	if found := detect(head); found != c {
-		return "", nil, invalidf("its type says %s, its bytes are %s", c, found)
+		return "", nil, 0, invalidf("its type says %s, its bytes are %s", c, found)
 	}
 	z, err := unpackAs(ctx, br, c, opts.Limits)
 	if err != nil {
-		return "", nil, readFailed(err)
+		return "", nil, 0, readFailed(err)
 	}
 	defer func() { err = errors.Join(err, z.Close()) }()
 	digester := digest.Canonical.Digester()
-	warnings, err := applyLayer(ctx, dir, io.TeeReader(z, digester.Hash()), upper, opts.Limits)
+	counted := &counting{r: io.TeeReader(z, digester.Hash())}
+	warnings, err := applyLayer(ctx, dir, counted, upper, opts.Limits)
 	if err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
 	if err := Sync(dir); err != nil {
-		return "", nil, err
+		return "", nil, 0, err
 	}
-	return digester.Digest(), warnings, nil
+	return digester.Digest(), warnings, counted.n, nil
+}
+
+// counting counts what is read.
+type counting struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // access makes a snapshot writable as a directory, mounting it if it must.
