@@ -67,8 +67,8 @@ func (a *Artifact) Release(ctx context.Context) error {
 	return err
 }
 
-// describe writes into r what of a record is about its content.
-func (a *Artifact) describe(r *Record) {
+// Describe writes into r what of a record is about the artifact's content.
+func (a *Artifact) Describe(r *Record) {
 	r.ConfigDigest, r.Manifest = a.ConfigDigest, a.Manifest
 	r.Layers = append([]Layer(nil), a.Layers...)
 }

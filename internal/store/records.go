@@ -102,7 +102,7 @@ func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err
 	if r.CreatedAt.IsZero() {
 		r.CreatedAt = time.Now().UTC()
 	}
-	art.describe(&r)
+	art.Describe(&r)
 	if r.Rootfs, err = s.PrepareRootfs(ctx, art, r.ID, r.Generation); err != nil {
 		return Record{}, err
 	}

@@ -83,7 +83,7 @@ func TestUpdateIsAllOrNothingAndMovesWhatIsHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		r2, err := s.Update(t.Context(), r.ID, func(r *Record) error {
-			art.describe(r)
+			art.Describe(r)
 			r.Generation, r.Rootfs, r.Name = 2, key, "y:latest"
 			return nil
 		})

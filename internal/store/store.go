@@ -71,6 +71,9 @@ type Store struct {
 	collector chan struct{} // holds a token while a collection runs
 	swept     bool          // guarded by collector: the backends were compared with the metadata
 
+	downloads downloads
+	unpacking keyedLock
+
 	closing  sync.Once
 	closeErr error
 }
