@@ -103,7 +103,7 @@ func Do(ctx context.Context, c Caller, limit time.Duration, method string, args 
 		return Refine(method, err)
 	}
 	if text := ret.Refused(); text != "" {
-		return &Error{Method: method, Status: http.StatusOK, Message: printable(text)}
+		return &Error{Method: method, Status: http.StatusOK, Message: Printable(text)}
 	}
 	return nil
 }
@@ -126,9 +126,9 @@ func Refine(method string, err error) error {
 	return &Error{Method: method, Status: s, Message: text, err: err}
 }
 
-// printable makes a stranger's text fit for logs: no control characters, and
+// Printable makes a stranger's text fit for logs: no control characters, and
 // not without end.
-func printable(s string) string {
+func Printable(s string) string {
 	const longest = 64 << 10
 	if len(s) > longest {
 		s = strings.ToValidUTF8(s[:longest], "")

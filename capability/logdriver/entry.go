@@ -1,0 +1,413 @@
+package logdriver
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+)
+
+// Names of the sources of entries.
+const (
+	SourceStdout = "stdout"
+	SourceStderr = "stderr"
+)
+
+// MaxEntry is the longest entry that a Decoder accepts unless told otherwise, in
+// bytes.
+const MaxEntry = 1 << 20
+
+// MaxLine is the longest line in an entry that a host writes, in bytes.
+const MaxLine = 16 << 10
+
+// Entry is one line of output, or a part of one.
+type Entry struct {
+	// Source is SourceStdout or SourceStderr.
+	Source string
+	// TimeNano is when it was written, in nanoseconds since 1970 UTC.
+	TimeNano int64
+	// Line is what was written. A host writes it without a line end; what a
+	// plugin sends back has one.
+	Line []byte
+	// Partial says that the line was cut up, and is set on all its parts.
+	Partial bool
+	// Metadata says which part it is. The zero value is none.
+	Metadata PartialMetadata
+	// Attrs are more facts about the entry. Hosts send plugins none.
+	Attrs []Attr
+}
+
+// PartialMetadata is a part's place in its line.
+type PartialMetadata struct {
+	// Last is set on the last part.
+	Last bool
+	// ID is the same for all parts.
+	ID string
+	// Ordinal counts the parts from 1.
+	Ordinal int32
+}
+
+// Attr is a fact about an entry.
+type Attr struct{ Key, Value string }
+
+// ErrEntryTooLarge is what errors match if an entry is longer than the limit.
+var ErrEntryTooLarge = errors.New("log entry is too large")
+
+// ErrMalformed is what errors match if an entry is no protobuf message.
+var ErrMalformed = errors.New("malformed log entry")
+
+// Tags of the message's fields: the number, and how the value is written.
+const (
+	tagSource   = 1<<3 | wireBytes
+	tagTime     = 2<<3 | wireVarint
+	tagLine     = 3<<3 | wireBytes
+	tagPartial  = 4<<3 | wireVarint
+	tagMetadata = 5<<3 | wireBytes
+	tagAttrs    = 6<<3 | wireBytes
+
+	tagLast    = 1<<3 | wireVarint
+	tagID      = 2<<3 | wireBytes
+	tagOrdinal = 3<<3 | wireVarint
+
+	tagKey   = 1<<3 | wireBytes
+	tagValue = 2<<3 | wireBytes
+)
+
+// How values are written.
+const (
+	wireVarint = 0
+	wire64     = 1
+	wireBytes  = 2
+	wire32     = 5
+)
+
+// AppendEntry appends an entry with its length in front, as it goes into a FIFO,
+// and allocates nothing if b has room.
+func AppendEntry(b []byte, e *Entry) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(e.size()))
+	if e.Source != "" {
+		b = appendString(append(b, tagSource), e.Source)
+	}
+	if e.TimeNano != 0 {
+		b = binary.AppendUvarint(append(b, tagTime), uint64(e.TimeNano))
+	}
+	if len(e.Line) > 0 {
+		b = binary.AppendUvarint(append(b, tagLine), uint64(len(e.Line)))
+		b = append(b, e.Line...)
+	}
+	if e.Partial {
+		b = append(b, tagPartial, 1)
+	}
+	if m := &e.Metadata; *m != (PartialMetadata{}) {
+		b = binary.AppendUvarint(append(b, tagMetadata), uint64(m.size()))
+		if m.Last {
+			b = append(b, tagLast, 1)
+		}
+		if m.ID != "" {
+			b = appendString(append(b, tagID), m.ID)
+		}
+		if m.Ordinal != 0 {
+			b = binary.AppendUvarint(append(b, tagOrdinal), uint64(int64(m.Ordinal)))
+		}
+	}
+	for i := range e.Attrs {
+		a := &e.Attrs[i]
+		b = binary.AppendUvarint(append(b, tagAttrs), uint64(a.size()))
+		if a.Key != "" {
+			b = appendString(append(b, tagKey), a.Key)
+		}
+		if a.Value != "" {
+			b = appendString(append(b, tagValue), a.Value)
+		}
+	}
+	return b
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func (e *Entry) size() int {
+	n := sizeBytes(len(e.Source)) + sizeBytes(len(e.Line))
+	if e.TimeNano != 0 {
+		n += 1 + sizeVarint(uint64(e.TimeNano))
+	}
+	if e.Partial {
+		n += 2
+	}
+	if e.Metadata != (PartialMetadata{}) {
+		m := e.Metadata.size()
+		n += 1 + sizeVarint(uint64(m)) + m
+	}
+	for i := range e.Attrs {
+		a := e.Attrs[i].size()
+		n += 1 + sizeVarint(uint64(a)) + a
+	}
+	return n
+}
+
+func (m *PartialMetadata) size() int {
+	n := sizeBytes(len(m.ID))
+	if m.Last {
+		n += 2
+	}
+	if m.Ordinal != 0 {
+		n += 1 + sizeVarint(uint64(int64(m.Ordinal)))
+	}
+	return n
+}
+
+func (a *Attr) size() int { return sizeBytes(len(a.Key)) + sizeBytes(len(a.Value)) }
+
+// sizeBytes is the size of a field of n bytes, none if there are none.
+func sizeBytes(n int) int {
+	if n == 0 {
+		return 0
+	}
+	return 1 + sizeVarint(uint64(n)) + n
+}
+
+func sizeVarint(v uint64) int {
+	n := 1
+	for ; v >= 0x80; v >>= 7 {
+		n++
+	}
+	return n
+}
+
+// Encoder writes entries, one Write for each. It is not safe for concurrent use.
+type Encoder struct {
+	w   io.Writer
+	buf []byte
+}
+
+// NewEncoder returns an encoder that writes to w.
+func NewEncoder(w io.Writer) *Encoder { return &Encoder{w: w} }
+
+// Encode writes an entry.
+func (e *Encoder) Encode(entry *Entry) error {
+	e.buf = AppendEntry(e.buf[:0], entry)
+	_, err := e.w.Write(e.buf)
+	return err
+}
+
+// Decoder reads entries. It is not safe for concurrent use.
+type Decoder struct {
+	br    *bufio.Reader
+	limit int
+	// long holds an entry that is longer than the reader's buffer, skip how much
+	// of the reader's buffer the last entry has.
+	long []byte
+	skip int
+}
+
+// NewDecoder returns a decoder that reads from r entries of up to limit bytes;
+// zero means MaxEntry. It reads ahead.
+func NewDecoder(r io.Reader, limit int) *Decoder {
+	if limit <= 0 {
+		limit = MaxEntry
+	}
+	return &Decoder{br: bufio.NewReaderSize(r, 64<<10), limit: limit}
+}
+
+// Decode reads the next entry into e. Its Line is good until the next call. The
+// error is io.EOF at the end and io.ErrUnexpectedEOF within an entry; it matches
+// ErrEntryTooLarge or ErrMalformed where that is so, and then nothing more can be
+// read.
+func (d *Decoder) Decode(e *Entry) error {
+	if d.skip > 0 {
+		_, _ = d.br.Discard(d.skip) // cannot fail: it was peeked at
+		d.skip = 0
+	}
+	head, err := d.br.Peek(4)
+	if err != nil {
+		if len(head) > 0 && errors.Is(err, io.EOF) {
+			return io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	size := binary.BigEndian.Uint32(head)
+	if uint64(size) > uint64(d.limit) {
+		return fmt.Errorf("%w: %d bytes, at most %d are accepted", ErrEntryTooLarge, size, d.limit)
+	}
+	n := int(size)
+	if 4+n <= d.br.Size() {
+		whole, err := d.br.Peek(4 + n)
+		if err != nil {
+			return unexpected(err)
+		}
+		d.skip = 4 + n
+		return e.unmarshal(whole[4:])
+	}
+	_, _ = d.br.Discard(4) // cannot fail: it was peeked at
+	if cap(d.long) < n {
+		d.long = make([]byte, n)
+	}
+	d.long = d.long[:n]
+	if _, err := io.ReadFull(d.br, d.long); err != nil {
+		return unexpected(err)
+	}
+	return e.unmarshal(d.long)
+}
+
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// unmarshal reads a message. Line stays a part of b.
+func (e *Entry) unmarshal(b []byte) error {
+	was := e.Metadata.ID
+	*e = Entry{Attrs: e.Attrs[:0]}
+	for len(b) > 0 {
+		f, rest, err := nextField(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		switch f.tag {
+		case tagSource:
+			e.Source = sourceString(f.bytes)
+		case tagTime:
+			e.TimeNano = int64(f.value)
+		case tagLine:
+			e.Line = f.bytes
+		case tagPartial:
+			e.Partial = f.value != 0
+		case tagMetadata:
+			if err := e.Metadata.unmarshal(f.bytes, was); err != nil {
+				return err
+			}
+		case tagAttrs:
+			var a Attr
+			if err := a.unmarshal(f.bytes); err != nil {
+				return err
+			}
+			e.Attrs = append(e.Attrs, a)
+		}
+	}
+	return nil
+}
+
+// sourceString makes no new string for the two sources there are.
+func sourceString(b []byte) string {
+	switch string(b) {
+	case SourceStdout:
+		return SourceStdout
+	case SourceStderr:
+		return SourceStderr
+	}
+	return string(b)
+}
+
+// unmarshal reads into m what is there; a message that comes twice is merged.
+// was is the ID of the entry before, which is that of this one for all parts but
+// the first.
+func (m *PartialMetadata) unmarshal(b []byte, was string) error {
+	for len(b) > 0 {
+		f, rest, err := nextField(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		switch f.tag {
+		case tagLast:
+			m.Last = f.value != 0
+		case tagID:
+			if string(f.bytes) == was {
+				m.ID = was
+			} else {
+				m.ID = string(f.bytes)
+			}
+		case tagOrdinal:
+			m.Ordinal = int32(f.value)
+		}
+	}
+	return nil
+}
+
+func (a *Attr) unmarshal(b []byte) error {
+	for len(b) > 0 {
+		f, rest, err := nextField(b)
+		if err != nil {
+			return err
+		}
+		b = rest
+		switch f.tag {
+		case tagKey:
+			a.Key = string(f.bytes)
+		case tagValue:
+			a.Value = string(f.bytes)
+		}
+	}
+	return nil
+}
+
+// A field is one field of a message: value or bytes, depending on the tag.
+type field struct {
+	tag   uint64
+	value uint64
+	bytes []byte
+}
+
+// nextField reads the first field of b. Fields that nobody knows are read, too,
+// so that they can be passed over.
+func nextField(b []byte) (field, []byte, error) {
+	tag, n := binary.Uvarint(b)
+	if n <= 0 || tag>>3 == 0 || tag>>3 > math.MaxInt32>>2 {
+		return field{}, nil, fmt.Errorf("%w: field number", ErrMalformed)
+	}
+	b = b[n:]
+	f := field{tag: tag}
+	size := 0
+	switch tag & 7 {
+	case wireVarint:
+		if f.value, n = binary.Uvarint(b); n <= 0 {
+			return field{}, nil, fmt.Errorf("%w: number", ErrMalformed)
+		}
+		return f, b[n:], nil
+	case wireBytes:
+		length, n := binary.Uvarint(b)
+		if n <= 0 || length > uint64(len(b)-n) {
+			return field{}, nil, fmt.Errorf("%w: length of a field", ErrMalformed)
+		}
+		b, size = b[n:], int(length)
+	case wire64:
+		size = 8
+	case wire32:
+		size = 4
+	default:
+		return field{}, nil, fmt.Errorf("%w: type %d of a field", ErrMalformed, tag&7)
+	}
+	if size > len(b) {
+		return field{}, nil, fmt.Errorf("%w: end within a field", ErrMalformed)
+	}
+	f.bytes = b[:size:size]
+	return f, b[size:], nil
+}
+
+// Fragments calls write for an entry, and where its line is longer than MaxLine
+// for each of the parts it has to be cut into. id is the parts' ID. What write
+// gets is good until it returns; its error ends the work.
+func Fragments(e *Entry, id string, write func(*Entry) error) error {
+	if len(e.Line) <= MaxLine {
+		return write(e)
+	}
+	part := *e
+	part.Partial = true
+	part.Metadata = PartialMetadata{ID: id}
+	for line := e.Line; len(line) > 0; {
+		n := min(len(line), MaxLine)
+		part.Line, line = line[:n], line[n:]
+		part.Metadata.Ordinal++
+		part.Metadata.Last = len(line) == 0
+		if err := write(&part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
