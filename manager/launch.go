@@ -14,6 +14,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/host"
 	"github.com/outletd/outlet/internal/ocispec"
 	"github.com/outletd/outlet/internal/probe"
@@ -95,7 +96,7 @@ func (u *unit) start(ctx context.Context, rec store.Record) (Task, error) {
 		return nil, err
 	}
 	began := u.m.now()
-	task, err := u.m.rt.Start(ctx, b)
+	task, err := durable.Call(durable.Runtime, "start", func() (Task, error) { return u.m.rt.Start(ctx, b) })
 	_ = b.Stdout.Close() // the plugin has its own
 	_ = b.Stderr.Close() // as above
 	if err != nil {
@@ -163,7 +164,7 @@ func (u *unit) prepare(ctx context.Context, rec store.Record) (Bundle, error) {
 	}
 	// Not synced and not renamed: a bundle does not outlive the host, and no
 	// runtime reads it before it is whole.
-	if err := os.WriteFile(filepath.Join(u.paths.bundle, "config.json"), raw, 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(u.paths.bundle, "config.json"), raw, 0o600); err != nil {
 		return Bundle{}, fmt.Errorf("write the bundle: %w", err)
 	}
 	return u.bundle(rec), nil
@@ -216,10 +217,10 @@ func (u *unit) bundle(rec store.Record) Bundle {
 
 // prepareDirs makes the plugin's directories, empty where they were before.
 func (u *unit) prepareDirs(ctx context.Context, rec store.Record) error {
-	if err := os.MkdirAll(filepath.Join(u.paths.bundle, "rootfs"), 0o700); err != nil {
+	if err := durable.MkdirAll(filepath.Join(u.paths.bundle, "rootfs"), 0o700); err != nil {
 		return fmt.Errorf("make the bundle: %w", err)
 	}
-	if err := os.MkdirAll(u.paths.sockets, 0o700); err != nil {
+	if err := durable.MkdirAll(u.paths.sockets, 0o700); err != nil {
 		return fmt.Errorf("make the socket's directory: %w", err)
 	}
 	if err := clearDir(u.paths.sockets); err != nil { // a stale socket would seem to be the new one
@@ -231,13 +232,13 @@ func (u *unit) prepareDirs(ctx context.Context, rec store.Record) error {
 	if _, err := u.m.store.CreatePluginDir(ctx, rec.ID); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(u.paths.propagated, 0o755); err != nil {
+	if err := durable.MkdirAll(u.paths.propagated, 0o755); err != nil {
 		return fmt.Errorf("make the propagated mount: %w", err)
 	}
 	if !u.m.rtInfo.Mounts {
 		return nil
 	}
-	if err := mount.MakeRShared(u.paths.propagated); err != nil {
+	if err := durable.Do(durable.Mount, u.paths.propagated, func() error { return mount.MakeRShared(u.paths.propagated) }); err != nil {
 		return fmt.Errorf("make the propagated mount visible on the host: %w", err)
 	}
 	return nil
@@ -260,7 +261,7 @@ func clearDir(dir string) error {
 		return fmt.Errorf("clear %s: %w", dir, err)
 	}
 	for _, name := range names {
-		if err := root.RemoveAll(name); err != nil {
+		if err := durable.RemoveAllIn(root, name); err != nil {
 			return fmt.Errorf("clear %s: %w", dir, err)
 		}
 	}

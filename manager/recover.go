@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/pluginlog"
 	"github.com/outletd/outlet/internal/rootfs"
 	"github.com/outletd/outlet/internal/store"
@@ -39,7 +40,7 @@ func (m *Manager) Open(ctx context.Context) error {
 	for _, dir := range []string{m.cfg.ExecRoot, m.bundlesDir(), m.socketsDir()} {
 		// The sockets below belong to root; their directory may be passed
 		// through by those who are allowed to use one.
-		if err := os.MkdirAll(dir, 0o711); err != nil {
+		if err := durable.MkdirAll(dir, 0o711); err != nil {
 			return fmt.Errorf("make the exec root: %w", err)
 		}
 	}
@@ -120,7 +121,7 @@ func (m *Manager) clearStrays(ctx context.Context, records []store.Record) {
 			continue
 		}
 		m.log.Info("ending the container of a plugin that was removed", "id", shortID(id))
-		if err := m.rt.Purge(ctx, id); err != nil {
+		if err := durable.Do(durable.Runtime, "purge", func() error { return m.rt.Purge(ctx, id) }); err != nil {
 			m.log.Warn("end a stray container", "id", shortID(id), "err", err)
 		}
 	}
@@ -145,7 +146,7 @@ func removeTree(ctx context.Context, dir string) error {
 	if err := rootfs.Unmount(ctx, dir); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := durable.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)
 	}
 	return nil
@@ -232,7 +233,7 @@ func (u *unit) shutDown() error {
 // there was one that ended meanwhile; what is left of it has been cleared away.
 func (u *unit) reattach(ctx context.Context) (task Task, err error) {
 	b := Bundle{ID: u.id, Dir: u.paths.bundle}
-	task, err = u.m.rt.Attach(ctx, b)
+	task, err = durable.Call(durable.Runtime, "attach", func() (Task, error) { return u.m.rt.Attach(ctx, b) })
 	switch {
 	case errdefs.IsNotFound(err):
 		return nil, u.clearAfterExit(ctx, nil)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -31,7 +31,7 @@ func (u *unit) teardown(ctx context.Context, task Task) (*outlet.Exit, error) {
 			return nil, err
 		}
 		exit = &e
-	} else if err := u.m.rt.Purge(ctx, u.id); err != nil {
+	} else if err := durable.Do(durable.Runtime, "purge", func() error { return u.m.rt.Purge(ctx, u.id) }); err != nil {
 		return nil, fmt.Errorf("end what is left of it: %w", err)
 	}
 	errs := []error{u.drain(ctx)}
@@ -42,7 +42,7 @@ func (u *unit) teardown(ctx context.Context, task Task) (*outlet.Exit, error) {
 		return exit, err
 	}
 	for _, dir := range []string{u.paths.bundle, u.paths.sockets} {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := durable.RemoveAll(dir); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", dir, err))
 		}
 	}
@@ -51,7 +51,7 @@ func (u *unit) teardown(ctx context.Context, task Task) (*outlet.Exit, error) {
 
 // end asks the process to end, then makes it, and removes the container.
 func (u *unit) end(ctx context.Context, task Task) (outlet.Exit, error) {
-	if err := task.Signal(ctx, syscall.SIGTERM); err != nil && !errdefs.IsNotFound(err) {
+	if err := durable.Do(durable.Runtime, "signal", func() error { return task.Signal(ctx, syscall.SIGTERM) }); err != nil && !errdefs.IsNotFound(err) {
 		u.log.Warn("ask the plugin to end", "err", err)
 	}
 	t := time.NewTimer(u.m.cfg.StopTimeout)
@@ -74,7 +74,7 @@ func (u *unit) remove(ctx context.Context, task Task) error {
 	select {
 	case <-task.Done():
 	default:
-		if err := task.Kill(ctx); err != nil {
+		if err := durable.Do(durable.Runtime, "kill", func() error { return task.Kill(ctx) }); err != nil {
 			return fmt.Errorf("kill the plugin: %w", err)
 		}
 		select {
@@ -83,7 +83,7 @@ func (u *unit) remove(ctx context.Context, task Task) error {
 			return fmt.Errorf("the plugin could not be ended: process %d is still there", task.PID())
 		}
 	}
-	return task.Delete(ctx)
+	return durable.Do(durable.Runtime, "delete", func() error { return task.Delete(ctx) })
 }
 
 // endFailed kills a process that did not become ready. What was set up for it
@@ -130,7 +130,7 @@ func (u *unit) unmountDead() error {
 		if !strings.HasPrefix(m.FSType, "fuse") || !errors.Is(unix.Statfs(m.Mountpoint, &st), unix.ENOTCONN) {
 			continue
 		}
-		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+		if err := durable.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
 			errs = append(errs, fmt.Errorf("unmount %s, which nobody serves any more: %w", m.Mountpoint, err))
 		}
 	}

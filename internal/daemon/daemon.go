@@ -23,6 +23,7 @@ import (
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/api"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/events"
 	"github.com/outletd/outlet/internal/host"
 	"github.com/outletd/outlet/internal/reap"
@@ -144,7 +145,7 @@ func (d *daemon) open(ctx context.Context) error {
 	d.events = events.New(d.log)
 	d.onClose(func() error { d.events.Close(); return nil })
 	// Before the runtime makes its own, which only root may pass, below it.
-	if err := os.MkdirAll(d.cfg.ExecRoot, 0o711); err != nil {
+	if err := durable.MkdirAll(d.cfg.ExecRoot, 0o711); err != nil {
 		return fmt.Errorf("make the exec root: %w", err)
 	}
 	rt, err := d.openRuntime()
@@ -346,14 +347,14 @@ func (d *daemon) writePidFile() error {
 	if path == "" {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write the pid file: %w", err)
 	}
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+	if err := durable.WriteFile(path, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
 		return fmt.Errorf("write the pid file: %w", err)
 	}
 	d.onClose(func() error {
-		if err := os.Remove(path); err != nil {
+		if err := durable.Remove(path); err != nil {
 			return fmt.Errorf("remove the pid file: %w", err)
 		}
 		return nil

@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // host is an address the daemon listens on.
@@ -80,7 +81,7 @@ func listen(ctx context.Context, h hostAddr, group string, tlsConf *tls.Config) 
 	if err := removeStale(ctx, h.address); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(h.address), 0o755); err != nil { // searchable: its users are a group
+	if err := durable.MkdirAll(filepath.Dir(h.address), 0o755); err != nil { // searchable: its users are a group
 		return nil, fmt.Errorf("listen on unix://%s: %w", h.address, err)
 	}
 	// Nobody may connect between bind and chmod.
@@ -116,7 +117,7 @@ func removeStale(ctx context.Context, path string) error {
 	} else if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("listen on unix://%s: is it in use? %w", path, err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("listen on unix://%s: remove the stale socket: %w", path, err)
 	}
 	return nil
@@ -135,11 +136,11 @@ func giveSocket(path, group string) error {
 				return invalid("group: %q has no numeric id", group)
 			}
 		}
-		if err := os.Chown(path, -1, gid); err != nil {
+		if err := durable.Chown(path, -1, gid); err != nil {
 			return fmt.Errorf("give the socket to group %s: %w", group, err)
 		}
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := durable.Chmod(path, 0o660); err != nil {
 		return fmt.Errorf("set the mode of the socket: %w", err)
 	}
 	return nil

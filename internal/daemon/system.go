@@ -18,6 +18,7 @@ import (
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/api"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/host"
 	"github.com/outletd/outlet/internal/version"
 )
@@ -183,7 +184,7 @@ func daemonID(root string) (string, error) {
 	}
 	id := hex.EncodeToString(b[:])
 	// A crash in between makes another id later: nobody has seen this one.
-	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+	if err := durable.ReplaceFile(path, []byte(id+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep the daemon's id: %w", err)
 	}
 	return id, nil

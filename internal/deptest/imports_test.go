@@ -156,6 +156,10 @@ var rules = []rule{
 		why: "a leaf knows only the vocabulary",
 	},
 	{
+		of: []string{"internal/durable/..."}, only: []string{"go.etcd.io/bbolt", "golang.org/x/sys/unix"},
+		why: "what all that lasts goes through knows nothing of it",
+	},
+	{
 		of: []string{"internal/events/..."}, deny: siblings("internal/events"),
 		why: "a leaf knows only the vocabulary",
 	},

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // files are the files of a log: the one that is appended to, and older ones.
@@ -72,7 +74,7 @@ func (s *files) open() error {
 		return err
 	}
 	for len(numbers) > s.maxFiles {
-		if err := os.Remove(s.path(numbers[0])); err != nil {
+		if err := durable.Remove(s.path(numbers[0])); err != nil {
 			return err
 		}
 		numbers = numbers[1:]
@@ -109,10 +111,10 @@ func repair(f *os.File) (int64, error) {
 	}
 	if end == from && from > 0 {
 		// Not ours, whatever it is: end it, so that what follows is legible.
-		_, err := f.WriteAt([]byte{'\n'}, size)
+		_, err := durable.WriteAt(f, []byte{'\n'}, size)
 		return size + 1, err
 	}
-	return end, f.Truncate(end)
+	return end, durable.Truncate(f, end)
 }
 
 // append writes records to the log. header returns records with the positions
@@ -135,8 +137,8 @@ func (s *files) append(batch []byte, header func([]byte) []byte) error {
 		batch = append(header(s.version(nil)), batch...)
 		s.checked = 0
 	}
-	if _, err := s.cur.WriteAt(batch, s.size); err != nil {
-		return errors.Join(err, s.cur.Truncate(s.size))
+	if _, err := durable.WriteAt(s.cur, batch, s.size); err != nil {
+		return errors.Join(err, durable.Truncate(s.cur, s.size))
 	}
 	s.size += int64(len(batch))
 	return nil
@@ -149,13 +151,13 @@ func (s *files) version(b []byte) []byte {
 // rotate goes on to a new file and removes the oldest if there are too many.
 func (s *files) rotate(header func([]byte) []byte) error {
 	next := s.path(s.seq + 1)
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := durable.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	h := header(s.version(nil))
-	if _, err := f.WriteAt(h, 0); err != nil {
-		return errors.Join(err, f.Close(), os.Remove(next))
+	if _, err := durable.WriteAt(f, h, 0); err != nil {
+		return errors.Join(err, f.Close(), durable.Remove(next))
 	}
 	if s.cur != nil {
 		err = s.cur.Close()
@@ -165,7 +167,7 @@ func (s *files) rotate(header func([]byte) []byte) error {
 		s.first = s.seq
 	}
 	for s.seq-s.first >= uint64(s.maxFiles) {
-		if rmErr := os.Remove(s.path(s.first)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+		if rmErr := durable.Remove(s.path(s.first)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
 			return errors.Join(err, rmErr)
 		}
 		s.first++

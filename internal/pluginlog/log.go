@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // Log is what one plugin printed, over all its starts. All methods are safe for
@@ -45,7 +46,7 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "open log: %w", err)
 	}
-	if err := os.Mkdir(o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.Mkdir(o.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	l := &Log{
@@ -93,7 +94,7 @@ func (l *Log) Begin() (stdout, stderr *os.File, err error) {
 		r, w, err := createRaw(l.opts.Dir, l.last, stream)
 		if err != nil {
 			for _, r := range l.raws {
-				err = errors.Join(err, os.Remove(r.file.Name()))
+				err = errors.Join(err, durable.Remove(r.file.Name()))
 			}
 			l.dropRawsLocked()
 			if stdout != nil {
@@ -224,7 +225,7 @@ func (l *Log) drainLocked(ctx context.Context, b *buffers) error {
 	}
 	var errs []error
 	for _, r := range l.raws {
-		errs = append(errs, os.Remove(r.file.Name()))
+		errs = append(errs, durable.Remove(r.file.Name()))
 	}
 	l.dropRawsLocked()
 	return errors.Join(errs...)
@@ -378,5 +379,5 @@ func Remove(dir string) error {
 	if !filepath.IsAbs(dir) {
 		return outlet.Errorf(errdefs.ErrInvalidArgument, "remove log: %q is not an absolute path", dir)
 	}
-	return os.RemoveAll(dir)
+	return durable.RemoveAll(dir)
 }

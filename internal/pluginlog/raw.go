@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // raw is a raw file: what a plugin writes into as its standard output or error
@@ -91,16 +93,16 @@ func rawStarts(dir string) ([]uint64, error) {
 // writes through.
 func createRaw(dir string, start uint64, stream byte) (*raw, *os.File, error) {
 	path := filepath.Join(dir, rawName(start, stream))
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := durable.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := f.Chmod(rawMode); err != nil { // whatever the umask is
-		return nil, nil, errors.Join(err, f.Close(), os.Remove(path))
+		return nil, nil, errors.Join(err, f.Close(), durable.Remove(path))
 	}
 	w, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return nil, nil, errors.Join(err, f.Close(), os.Remove(path))
+		return nil, nil, errors.Join(err, f.Close(), durable.Remove(path))
 	}
 	return &raw{stream: stream, start: start, file: f, watch: -1}, w, nil
 }

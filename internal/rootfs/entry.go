@@ -12,6 +12,8 @@ import (
 
 	"github.com/moby/sys/userns"
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 const (
@@ -130,14 +132,14 @@ func (a *applier) create(name, base string, hdr *tar.Header, data io.Reader, sin
 	case tar.TypeDir:
 		return a.directory(base, hdr)
 	case tar.TypeSymlink:
-		if err := a.replace(base, func() error { return unix.Symlinkat(hdr.Linkname, fd, base) }); err != nil {
+		if err := a.replace(base, func() error { return durable.Symlinkat(hdr.Linkname, fd, base) }); err != nil {
 			return err
 		}
 		return a.finishByName(base, hdr, false)
 	case tar.TypeLink:
 		return a.hardLink(name, base, hdr.Linkname)
 	case tar.TypeFifo:
-		if err := a.replace(base, func() error { return unix.Mknodat(fd, base, unix.S_IFIFO|0o600, 0) }); err != nil {
+		if err := a.replace(base, func() error { return durable.Mknodat(fd, base, unix.S_IFIFO|0o600, 0) }); err != nil {
 			return err
 		}
 		return a.finishByName(base, hdr, true)
@@ -174,7 +176,7 @@ func (a *applier) file(base string, hdr *tar.Header, data io.Reader, sink io.Wri
 }
 
 func (a *applier) directory(base string, hdr *tar.Header) error {
-	err := unix.Mkdirat(a.parent.fd, base, 0o700)
+	err := durable.Mkdirat(a.parent.fd, base, 0o700)
 	if errors.Is(err, unix.EEXIST) {
 		var st unix.Stat_t
 		if err := unix.Fstatat(a.parent.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -182,7 +184,7 @@ func (a *applier) directory(base string, hdr *tar.Header) error {
 		}
 		err = nil
 		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			err = a.replace(base, func() error { return unix.Mkdirat(a.parent.fd, base, 0o700) })
+			err = a.replace(base, func() error { return durable.Mkdirat(a.parent.fd, base, 0o700) })
 		}
 	}
 	if err != nil {
@@ -213,7 +215,7 @@ func (a *applier) hardLink(name, base, target string) error {
 	}
 	defer closeFD(dir)
 	// Flag 0: the target itself, also where it is a symbolic link.
-	err = a.replace(base, func() error { return unix.Linkat(dir, path.Base(target), a.parent.fd, base, 0) })
+	err = a.replace(base, func() error { return durable.Linkat(dir, path.Base(target), a.parent.fd, base, 0) })
 	if err != nil {
 		return fmt.Errorf("hard link to %q: %w", target, err)
 	}
@@ -236,7 +238,7 @@ func (a *applier) device(base string, hdr *tar.Header) error {
 		a.skippedDevices++
 		return nil
 	}
-	err := a.replace(base, func() error { return unix.Mknodat(a.parent.fd, base, mode|0o600, int(dev)) })
+	err := a.replace(base, func() error { return durable.Mknodat(a.parent.fd, base, mode|0o600, int(dev)) })
 	if errors.Is(err, unix.EPERM) {
 		a.skippedDevices++
 		return nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/mount"
@@ -16,6 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // MediaTypeLayer is the type of a layer that is not compressed, as Docker's
@@ -258,17 +259,17 @@ func access(ctx context.Context, mounts []mount.Mount, tempDir string) (string, 
 	if dir, ok := BindSource(mounts); ok {
 		return dir, func() error { return nil }, nil
 	}
-	dir, err := os.MkdirTemp(tempDir, "layer-")
+	dir, err := durable.MkdirTemp(tempDir, "layer-")
 	if err != nil {
 		return "", nil, err
 	}
 	if err := Mount(ctx, mounts, dir); err != nil {
-		return "", nil, errors.Join(err, os.Remove(dir))
+		return "", nil, errors.Join(err, durable.Remove(dir))
 	}
 	return dir, func() error {
 		if err := Unmount(context.WithoutCancel(ctx), dir); err != nil {
 			return err
 		}
-		return os.Remove(dir)
+		return durable.Remove(dir)
 	}, nil
 }

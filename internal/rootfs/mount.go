@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // Mount mounts a root filesystem on target, an existing directory. On failure
@@ -23,7 +24,7 @@ func Mount(ctx context.Context, mounts []mount.Mount, target string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := mount.All(mounts, target); err != nil {
+	if err := durable.Do(durable.Mount, target, func() error { return mount.All(mounts, target) }); err != nil {
 		err = fmt.Errorf("mount root filesystem: %w", err)
 		return errors.Join(err, Unmount(context.WithoutCancel(ctx), target))
 	}
@@ -107,9 +108,9 @@ func unmountOne(m *mountinfo.Info) error {
 		// A plain unmount may ask a server that answers no more.
 		flags |= unix.MNT_DETACH
 	}
-	err := unix.Unmount(m.Mountpoint, flags)
+	err := durable.Unmount(m.Mountpoint, flags)
 	if errors.Is(err, unix.EBUSY) {
-		err = unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+		err = durable.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
 	}
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		// Gone already, or held in place by our user namespace: the next look
@@ -126,7 +127,7 @@ func Sync(dir string) error {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	defer closeFD(fd)
-	if err := unix.Syncfs(fd); err != nil {
+	if err := durable.Syncfs(fd); err != nil {
 		return fmt.Errorf("sync the file system of %s: %w", dir, err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // Mountpoint is a place in a root filesystem that something will be mounted on.
@@ -112,12 +113,12 @@ func (p *preparer) dir(name string, force bool) (int, error) {
 	}
 	defer closeFD(parent)
 	base := path.Base(name)
-	err = unix.Mkdirat(parent, base, 0o755)
+	err = durable.Mkdirat(parent, base, 0o755)
 	if errors.Is(err, unix.EEXIST) {
 		if err := p.giveWay(parent, base, force); err != nil {
 			return -1, err
 		}
-		err = unix.Mkdirat(parent, base, 0o755)
+		err = durable.Mkdirat(parent, base, 0o755)
 	}
 	if err != nil {
 		return -1, err
@@ -140,7 +141,7 @@ func (p *preparer) giveWay(parent int, base string, force bool) error {
 	if !force && st.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return outlet.Errorf(errdefs.ErrFailedPrecondition, "%q is a file where a directory is needed", base)
 	}
-	return unix.Unlinkat(parent, base, 0)
+	return durable.Unlinkat(parent, base, 0)
 }
 
 // file makes the file name, whose directory is open as parent.
@@ -161,7 +162,7 @@ func (p *preparer) file(parent int, name string, force bool) error {
 		if fd, err := p.tree.open(name, 0); err == nil {
 			return unix.Close(fd)
 		}
-		if err := unix.Unlinkat(parent, base, 0); err != nil {
+		if err := durable.Unlinkat(parent, base, 0); err != nil {
 			return err
 		}
 	default:
@@ -185,7 +186,7 @@ func (p *preparer) mtab() error {
 		return err
 	}
 	defer closeFD(parent)
-	err = unix.Symlinkat("/proc/mounts", parent, "mtab")
+	err = durable.Symlinkat("/proc/mounts", parent, "mtab")
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // maxLinks is how many symbolic links one name may lead through, the kernel's
@@ -158,7 +160,7 @@ func (t *tree) mkdirAll(name string) (int, error) {
 	}
 	defer closeFD(parent)
 	base := path.Base(name)
-	if err := unix.Mkdirat(parent, base, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := durable.Mkdirat(parent, base, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, err
 	} else if err == nil {
 		// Not the umask's business.
@@ -172,7 +174,7 @@ func (t *tree) mkdirAll(name string) (int, error) {
 // openRetry is openat that goes on after a signal.
 func openRetry(dir int, name string, flags int, mode uint32) (int, error) {
 	for {
-		fd, err := unix.Openat(dir, name, flags, mode)
+		fd, err := durable.Openat(dir, name, flags, mode)
 		if !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}
@@ -192,7 +194,7 @@ func readlinkFD(fd int) (string, error) {
 // removeAll removes base in the directory dir with everything below it, and
 // follows no link. It succeeds if there is nothing.
 func removeAll(dir int, base string) error {
-	err := unix.Unlinkat(dir, base, 0)
+	err := durable.Unlinkat(dir, base, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
@@ -200,7 +202,7 @@ func removeAll(dir int, base string) error {
 		return err
 	}
 	// The standard library removes trees without following links.
-	if err := os.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", dir, base)); err != nil {
+	if err := durable.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", dir, base)); err != nil {
 		return err
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -53,7 +54,8 @@ func (s *Store) newArtifact(ctx context.Context) (*Artifact, error) {
 
 // context is ctx for writing under the artifact's lease.
 func (a *Artifact) context(ctx context.Context) context.Context {
-	return leases.WithLease(a.store.Context(ctx), a.lease)
+	ctx = a.store.Context(ctx)
+	return durable.Lease(leases.WithLease(ctx, a.lease), ctx)
 }
 
 // Release gives up the artifact: what no record holds is removed by the next

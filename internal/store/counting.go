@@ -7,6 +7,8 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // countingContent counts what a collection removes. Nothing else deletes from
@@ -21,7 +23,8 @@ func (c *countingContent) Delete(ctx context.Context, d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Store.Delete(ctx, d); err != nil {
+	err = durable.Do(durable.Blob, "delete "+d.String(), func() error { return c.Store.Delete(ctx, d) })
+	if err != nil {
 		return err
 	}
 	c.blobs.Add(1)
@@ -36,7 +39,7 @@ type countingSnapshotter struct {
 }
 
 func (c *countingSnapshotter) Remove(ctx context.Context, key string) error {
-	err := c.Snapshotter.Remove(ctx, key)
+	err := durable.Do(durable.Snapshot, "remove "+key+" itself", func() error { return c.Snapshotter.Remove(ctx, key) })
 	if err == nil {
 		c.removed.Add(1)
 	}
@@ -46,7 +49,7 @@ func (c *countingSnapshotter) Remove(ctx context.Context, key string) error {
 // Cleanup removes the directories of removed snapshots.
 func (c *countingSnapshotter) Cleanup(ctx context.Context) error {
 	if cleaner, ok := c.Snapshotter.(snapshots.Cleaner); ok {
-		return cleaner.Cleanup(ctx)
+		return durable.Do(durable.Snapshot, "clean up", func() error { return cleaner.Cleanup(ctx) })
 	}
 	return nil
 }

@@ -7,8 +7,11 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/pkg/gc"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // GCStats says what a collection removed and how long it took.
@@ -38,7 +41,7 @@ func (s *Store) GC(ctx context.Context) (GCStats, error) {
 		}
 	}
 	blobs, size, removed := s.blobs.blobs.Load(), s.blobs.bytes.Load(), s.backend.removed.Load()
-	if _, err := s.meta.GarbageCollect(ctx); err != nil {
+	if _, err := durable.Call(durable.Collect, "metadata", func() (gc.Stats, error) { return s.meta.GarbageCollect(ctx) }); err != nil {
 		return GCStats{}, err
 	}
 	stats := GCStats{

@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // lockRoot takes the root for this process. The lock ends with the file, that
 // is at the latest with the process.
 func lockRoot(root string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(root, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := durable.OpenFile(filepath.Join(root, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -28,10 +29,10 @@ func lockRoot(root string) (*os.File, error) {
 		return nil, outlet.Errorf(errdefs.ErrUnavailable, "root %s is in use by another daemon%s", root, pidText(string(pid)))
 	}
 	if err == nil {
-		err = f.Truncate(0)
+		err = durable.Truncate(f, 0)
 	}
 	if err == nil {
-		_, err = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+		_, err = durable.WriteAt(f, fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock root %s: %w", root, err), f.Close())

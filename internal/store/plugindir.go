@@ -5,12 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -29,12 +29,12 @@ func (s *Store) CreatePluginDir(ctx context.Context, id string) (string, error) 
 		return "", err
 	}
 	dir := s.PluginDir(id)
-	err := os.Mkdir(dir, 0o711)
+	err := durable.Mkdir(dir, 0o711)
 	if errors.Is(err, fs.ErrExist) {
 		return dir, nil
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(dir))
+		err = durable.SyncDir(filepath.Dir(dir))
 	}
 	return dir, err
 }
@@ -58,15 +58,15 @@ func (s *Store) RemovePluginDir(ctx context.Context, id string) error {
 		return outlet.Errorf(errdefs.ErrFailedPrecondition, "remove %s: something is mounted in it", dir)
 	}
 	gone := filepath.Join(s.root, "removing", id+"-"+rand.Text())
-	err = os.Rename(dir, gone)
+	err = durable.Rename(dir, gone)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(dir))
+		err = durable.SyncDir(filepath.Dir(dir))
 	}
 	if err != nil {
 		return err
 	}
-	return os.RemoveAll(gone)
+	return durable.RemoveAll(gone)
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 	"github.com/containerd/errdefs"
 	"go.etcd.io/bbolt"
-	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -111,7 +111,7 @@ func (s *Store) cleanSnapshots(ctx context.Context, dir string) error {
 			continue // nothing tells what it is; who lost the file may still have it
 		}
 		s.log.InfoContext(ctx, "remove a directory that is no snapshot", "path", filepath.Join(dir, "snapshots", e.Name()))
-		if err := os.RemoveAll(filepath.Join(dir, "snapshots", e.Name())); err != nil {
+		if err := durable.RemoveAll(filepath.Join(dir, "snapshots", e.Name())); err != nil {
 			return err
 		}
 	}
@@ -205,14 +205,14 @@ func probeOverlay(dir string) (err error) {
 	if strings.ContainsAny(dir, ":,\\") {
 		return fmt.Errorf("the path %s has a character that overlay options cannot hold", dir)
 	}
-	tmp, err := os.MkdirTemp(dir, "probe-")
+	tmp, err := durable.MkdirTemp(dir, "probe-")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	defer func() { err = errors.Join(err, durable.RemoveAll(tmp)) }()
 	at := func(elem ...string) string { return filepath.Join(append([]string{tmp}, elem...)...) }
 	for _, d := range []string{"lower/gone", "base", "upper", "work", "merged"} {
-		if err := os.MkdirAll(at(d), 0o755); err != nil {
+		if err := durable.MkdirAll(at(d), 0o755); err != nil {
 			return err
 		}
 	}
@@ -225,14 +225,14 @@ func probeOverlay(dir string) (err error) {
 		options = append(options, "userxattr")
 	}
 	m := mount.Mount{Type: "overlay", Source: "overlay", Options: options}
-	if err := m.Mount(at("merged")); err != nil {
+	if err := durable.Do(durable.Mount, at("merged"), func() error { return m.Mount(at("merged")) }); err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
-	defer func() { err = errors.Join(err, unix.Unmount(at("merged"), 0)) }()
-	if err := os.Remove(at("merged", "gone")); err != nil {
+	defer func() { err = errors.Join(err, durable.Unmount(at("merged"), 0)) }()
+	if err := durable.Remove(at("merged", "gone")); err != nil {
 		return err
 	}
-	return os.Mkdir(at("merged", "gone"), 0o755)
+	return durable.Mkdir(at("merged", "gone"), 0o755)
 }
 
 // syncPrepared makes a writable root filesystem durable that was just prepared.
@@ -243,7 +243,7 @@ func (s *Store) syncPrepared(mounts []mount.Mount) error {
 	// With overlay it is two empty directories. Those above may be new too.
 	for _, dir := range upperDirs(mounts) {
 		for d := dir; d != s.root; d = filepath.Dir(d) {
-			if err := syncDir(d); err != nil {
+			if err := durable.SyncDir(d); err != nil {
 				return err
 			}
 		}

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -61,7 +62,7 @@ type Store struct {
 	ctrLog *log.Entry // what containerd's packages log to
 	lock   *os.File
 
-	db     *bbolt.DB
+	db     *durable.DB
 	meta   *metadata.DB
 	leases leases.Manager
 
@@ -120,7 +121,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	// The root is locked, so only a tool can have the file open.
 	options := &bbolt.Options{Timeout: databaseTimeout, FreelistType: bbolt.FreelistMapType}
-	if s.db, err = bbolt.Open(filepath.Join(s.root, "outlet.db"), 0o600, options); err != nil {
+	if s.db, err = durable.Open(filepath.Join(s.root, "outlet.db"), options); err != nil {
 		return nil, fmt.Errorf("open the database of root %s: %w", s.root, err)
 	}
 	if err := s.openSnapshotter(ctx, cfg.Snapshotter); err != nil {
@@ -139,7 +140,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.dropOperations(ctx); err != nil {
 		return nil, err
 	}
-	return s, syncDir(s.root) // the database may be new
+	return s, durable.SyncDir(s.root) // the database may be new
 }
 
 // Close closes the store and unlocks the root. Operations under way fail. It
@@ -174,7 +175,7 @@ func (s *Store) Snapshotter() string { return s.snap }
 
 // DB is the database of the store, for buckets of others (their names must not
 // begin with "outlet" or "v1"). It is closed by [Store.Close].
-func (s *Store) DB() *bbolt.DB { return s.db }
+func (s *Store) DB() *durable.DB { return s.db }
 
 // Context returns ctx with the namespace that containerd's interfaces
 // ([Store.Content]) ask for.
@@ -184,10 +185,12 @@ func (s *Store) Context(ctx context.Context) context.Context {
 
 // Content is the store's blobs; use it with [Store.Context]. Blobs that no lease
 // names are removed by [Store.GC].
-func (s *Store) Content() content.Store { return s.meta.ContentStore() }
+func (s *Store) Content() content.Store { return durableContent{s.meta.ContentStore()} }
 
 // snapshots is the snapshotter with metadata and leases.
-func (s *Store) snapshots() snapshots.Snapshotter { return s.meta.Snapshotter(s.snap) }
+func (s *Store) snapshots() snapshots.Snapshotter {
+	return durableSnapshotter{s.meta.Snapshotter(s.snap)}
+}
 
 // RootfsMounts returns what to mount ([rootfs.Mount]) to get the root
 // filesystem of the key [Record.Rootfs].
@@ -233,16 +236,16 @@ var rootDirs = []struct {
 
 func (s *Store) makeDirs() error {
 	for _, d := range rootDirs {
-		if err := os.MkdirAll(filepath.Join(s.root, d.name), d.mode); err != nil {
+		if err := durable.MkdirAll(filepath.Join(s.root, d.name), d.mode); err != nil {
 			return fmt.Errorf("make root: %w", err)
 		}
 	}
 	for _, d := range rootDirs {
-		if err := syncDir(filepath.Join(s.root, d.name)); err != nil {
+		if err := durable.SyncDir(filepath.Join(s.root, d.name)); err != nil {
 			return err
 		}
 	}
-	return syncDir(filepath.Dir(s.root))
+	return durable.SyncDir(filepath.Dir(s.root))
 }
 
 // cleanTemporary removes what an earlier process left half made and half
@@ -260,7 +263,7 @@ func (s *Store) cleanTemporary(ctx context.Context) error {
 		}
 		for _, e := range entries {
 			s.log.InfoContext(ctx, "remove what an interrupted operation left", "path", filepath.Join(dir, e.Name()))
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			if err := durable.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -285,7 +288,7 @@ func (s *Store) cleanIngests(ctx context.Context) error {
 			return err
 		}
 		s.log.InfoContext(ctx, "remove an ingest without a ref", "path", filepath.Join(dir, e.Name()))
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		if err := durable.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -307,17 +310,4 @@ func (s *Store) dropOperations(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// syncDir makes the entries of a directory durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if errors.Is(err, unix.EINVAL) {
-		err = nil // some file systems have nothing to sync
-	}
-	return errors.Join(err, f.Close())
 }

@@ -16,10 +16,16 @@ const format = 1
 
 // BoltStore is a [Store] in a bucket of a bbolt database, which may be used for
 // other things too.
-type BoltStore struct{ db *bbolt.DB }
+type BoltStore struct{ db Database }
+
+// Database is what a [BoltStore] needs of a bbolt database.
+type Database interface {
+	View(f func(*bbolt.Tx) error) error
+	Update(f func(*bbolt.Tx) error) error
+}
 
 // NewBoltStore returns a store in db, which stays its caller's to close.
-func NewBoltStore(db *bbolt.DB) *BoltStore { return &BoltStore{db} }
+func NewBoltStore(db Database) *BoltStore { return &BoltStore{db} }
 
 type boltRecord struct {
 	Format int

@@ -33,6 +33,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
 )
@@ -69,7 +70,7 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, fmt.Errorf("chroot: state directory: %w", err)
 	}
 	cfg.StateDir = dir
-	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+	if err := durable.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("chroot: state directory: %w", err)
 	}
 	log := cfg.Logger

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 )
 
@@ -42,7 +43,7 @@ func (r *Runtime) tmpPath(id string) string {
 func (r *Runtime) forget(id string) error {
 	r.notes.Lock()
 	defer r.notes.Unlock()
-	return errors.Join(ignoreNotExist(os.Remove(r.tmpPath(id))), ignoreNotExist(os.Remove(r.notePath(id))))
+	return errors.Join(ignoreNotExist(durable.Remove(r.tmpPath(id))), ignoreNotExist(durable.Remove(r.notePath(id))))
 }
 
 // writeNote replaces the note of id. It is not synced: the processes it tells of
@@ -82,11 +83,11 @@ func (r *Runtime) writeNoteLocked(id string, n *note) error {
 		return fmt.Errorf("note of %s: %w", id, err)
 	}
 	tmp := r.tmpPath(id)
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	if err := durable.WriteFile(tmp, b, 0o600); err != nil {
 		return fmt.Errorf("note of %s: %w", id, err)
 	}
-	if err := os.Rename(tmp, r.notePath(id)); err != nil {
-		return fmt.Errorf("note of %s: %w", id, errors.Join(err, os.Remove(tmp)))
+	if err := durable.Rename(tmp, r.notePath(id)); err != nil {
+		return fmt.Errorf("note of %s: %w", id, errors.Join(err, durable.Remove(tmp)))
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // rootfs is the directory of a root filesystem. Its content is a stranger's:
@@ -50,7 +52,7 @@ func (r rootfs) dir(name string) (string, error) {
 			return "", err
 		}
 		// A link into nowhere is in the way too; that is the plugin's fault.
-		if err = os.Mkdir(filepath.Join(parent, filepath.Base(name)), 0o755); err != nil {
+		if err = durable.Mkdir(filepath.Join(parent, filepath.Base(name)), 0o755); err != nil {
 			return "", err
 		}
 		fd, err = r.open(name, unix.O_PATH|unix.O_DIRECTORY)
@@ -125,10 +127,10 @@ func (r rootfs) copyFile(file string) error {
 		return err
 	}
 	to := filepath.Join(dir, filepath.Base(file))
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.WriteFile(to, raw, 0o644)
+	return durable.WriteFile(to, raw, 0o644)
 }
 
 // standard are the devices that programs expect everywhere.
@@ -161,7 +163,7 @@ func (r rootfs) device(d specs.LinuxDevice) error {
 		return nil
 	}
 	if d.Path == "/dev/null" && st.Mode&unix.S_IFMT == unix.S_IFREG {
-		if err := os.Remove(path); err != nil { // of plainNull
+		if err := durable.Remove(path); err != nil { // of plainNull
 			return err
 		}
 	}
@@ -169,14 +171,14 @@ func (r rootfs) device(d specs.LinuxDevice) error {
 	if d.FileMode != nil {
 		mode = uint32(d.FileMode.Perm())
 	}
-	if err := unix.Mknod(path, kind|mode, int(number)); err != nil {
+	if err := durable.Mknod(path, kind|mode, int(number)); err != nil {
 		return fmt.Errorf("device %s: %w", d.Path, err)
 	}
-	if err := os.Chmod(path, fs.FileMode(mode)); err != nil { // the umask was applied
+	if err := durable.Chmod(path, fs.FileMode(mode)); err != nil { // the umask was applied
 		return err
 	}
 	if d.UID != nil && d.GID != nil {
-		return os.Lchown(path, int(*d.UID), int(*d.GID))
+		return durable.Lchown(path, int(*d.UID), int(*d.GID))
 	}
 	return nil
 }
@@ -189,7 +191,7 @@ func (r rootfs) plainNull() error {
 		return err
 	}
 	path := filepath.Join(dir, "null")
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)
+	fd, err := durable.Openat(unix.AT_FDCWD, path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)
 	if err != nil {
 		return &fs.PathError{Op: "create", Path: path, Err: err}
 	}
@@ -229,23 +231,23 @@ func (r rootfs) link(m specs.Mount) (link, error) {
 // make moves the directory into the root filesystem and leaves a link. Between
 // two file systems nothing can be moved: then the source must be empty.
 func (l link) make() error {
-	err := unix.Rmdir(l.Target)
+	err := durable.Rmdir(l.Target)
 	if err != nil {
 		return fmt.Errorf("%s in the root filesystem must be an empty directory: %w", l.Target, err)
 	}
-	err = os.Rename(l.Source, l.Target)
+	err = durable.Rename(l.Source, l.Target)
 	if errors.Is(err, unix.EXDEV) {
-		if err = unix.Rmdir(l.Source); err == nil {
-			err = os.Mkdir(l.Target, 0o755)
+		if err = durable.Rmdir(l.Source); err == nil {
+			err = durable.Mkdir(l.Target, 0o755)
 		}
 		if err == nil {
-			err = os.Chmod(l.Target, l.Mode)
+			err = durable.Chmod(l.Target, l.Mode)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("move %s to %s: %w", l.Source, l.Target, err)
 	}
-	return os.Symlink(l.Target, l.Source)
+	return durable.Symlink(l.Target, l.Source)
 }
 
 // undo puts the directory back where it was, from wherever make stopped.
@@ -254,26 +256,26 @@ func (l link) undo() error {
 	switch {
 	case err == nil && fi.IsDir():
 		// It was never moved, or is back.
-		return ignoreExist(os.Mkdir(l.Target, 0o755))
+		return ignoreExist(durable.Mkdir(l.Target, 0o755))
 	case err == nil:
-		if err := os.Remove(l.Source); err != nil {
+		if err := durable.Remove(l.Source); err != nil {
 			return err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	err = os.Rename(l.Target, l.Source)
+	err = durable.Rename(l.Target, l.Source)
 	if errors.Is(err, unix.EXDEV) || errors.Is(err, fs.ErrNotExist) {
 		// What is in it stays in the root filesystem.
-		if err = ignoreNotExist(os.Mkdir(l.Source, l.Mode)); err == nil {
-			err = ignoreNotExist(os.Chmod(l.Source, l.Mode))
+		if err = ignoreNotExist(durable.Mkdir(l.Source, l.Mode)); err == nil {
+			err = ignoreNotExist(durable.Chmod(l.Source, l.Mode))
 		}
 		return err
 	}
 	if err != nil {
 		return err
 	}
-	return ignoreExist(os.Mkdir(l.Target, 0o755))
+	return ignoreExist(durable.Mkdir(l.Target, 0o755))
 }
 
 // ignoreExist also takes a missing parent for fine: with the root filesystem

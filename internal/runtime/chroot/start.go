@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
 )
@@ -128,7 +129,7 @@ func (r *Runtime) run(b runtime.Bundle, spec *specs.Spec, p plan) (*task, error)
 	}
 	if adj := spec.Process.OOMScoreAdj; adj != nil {
 		path := "/proc/" + strconv.Itoa(id.PID) + "/oom_score_adj"
-		if err := os.WriteFile(path, []byte(strconv.Itoa(*adj)), 0); err != nil {
+		if err := durable.WriteFile(path, []byte(strconv.Itoa(*adj)), 0); err != nil {
 			r.log.Warn("set the oom score of a plugin", "id", b.ID, "error", err)
 		}
 	}

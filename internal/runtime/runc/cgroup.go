@@ -14,6 +14,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/runtime"
 )
 
@@ -106,7 +107,7 @@ func (c cgroups) processes() ([]int, error) {
 // faster than they are killed, and freeze them meanwhile.
 func (c cgroups) killAll(pids []int, try int) error {
 	if dir := c[""]; dir != "" {
-		err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+		err := durable.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 		if err == nil && (len(c) == 1 || try == 0) {
 			return nil
 		}
@@ -137,10 +138,10 @@ func (c cgroups) freeze() (thaw func()) {
 		}
 		file, on, off = filepath.Join(c[""], "cgroup.freeze"), "1", "0"
 	}
-	if err := os.WriteFile(file, []byte(on), 0); err != nil {
+	if err := durable.WriteFile(file, []byte(on), 0); err != nil {
 		return func() {} // then they are killed as they run
 	}
-	return func() { _ = os.WriteFile(file, []byte(off), 0) }
+	return func() { _ = durable.WriteFile(file, []byte(off), 0) }
 }
 
 // remove removes the cgroups and those below them. unix.EBUSY: there are
@@ -241,7 +242,7 @@ func walkCgroup(dir string, f func(string) error) error {
 }
 
 func removeCgroup(dir string) error {
-	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := durable.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
 		return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	gorunc "github.com/containerd/go-runc"
 	"golang.org/x/sys/unix"
 
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 )
 
@@ -222,12 +223,12 @@ func (c *container) remove(ctx context.Context) error {
 		}
 	}
 	r.mu.Unlock()
-	if err := os.RemoveAll(r.stateDir(c.id)); err != nil {
+	if err := durable.RemoveAll(r.stateDir(c.id)); err != nil {
 		return err
 	}
 	if c.note.Bundle != "" {
 		for _, name := range []string{pidFile, logFile} {
-			if err := os.Remove(filepath.Join(c.note.Bundle, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := durable.Remove(filepath.Join(c.note.Bundle, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
@@ -246,7 +247,9 @@ func (c *container) runcDelete(ctx context.Context) error {
 	defer release()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.StartTimeout)
 	defer cancel()
-	if err := r.command("").Delete(ctx, c.id, &gorunc.DeleteOpts{Force: true}); err != nil {
+	if err := durable.Do(durable.Runtime, "runc delete", func() error {
+		return r.command("").Delete(ctx, c.id, &gorunc.DeleteOpts{Force: true})
+	}); err != nil {
 		return fmt.Errorf("runc delete %s: %w", c.id, err)
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
 	"github.com/outletd/outlet/internal/runtime/stream"
@@ -50,7 +51,7 @@ func (t *task) Exec(ctx context.Context, p outlet.Process) (int, error) {
 		return -1, fmt.Errorf("runc: exec in %s: %w", c.id, err)
 	}
 	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := durable.RemoveAll(dir); err != nil {
 			c.runtime.log.Warn("remove the files of an exec", "id", c.id, "error", err)
 		}
 	}()
@@ -70,9 +71,9 @@ const execPrefix = ".exec-"
 func (r *Runtime) execDir() (string, error) {
 	const longest = 107 - len("/"+execPrefix+"1234567890/tty")
 	if len(r.cfg.Root) > longest {
-		return os.MkdirTemp("", "outlet-exec-")
+		return durable.MkdirTemp("", "outlet-exec-")
 	}
-	return os.MkdirTemp(r.cfg.Root, execPrefix)
+	return durable.MkdirTemp(r.cfg.Root, execPrefix)
 }
 
 // removeExecDirs removes what an earlier incarnation left in root.
@@ -80,7 +81,7 @@ func removeExecDirs(root string) error {
 	entries, err := os.ReadDir(root)
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), execPrefix) {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(root, e.Name())))
+			err = errors.Join(err, durable.RemoveAll(filepath.Join(root, e.Name())))
 		}
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 )
 
@@ -54,7 +55,7 @@ func (r *Runtime) forget(id string) error {
 	defer r.notes.Unlock()
 	var errs []error
 	for _, path := range []string{r.tmpPath(id), r.notePath(id)} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := durable.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
@@ -98,11 +99,11 @@ func (r *Runtime) writeNoteLocked(id string, n *note) error {
 		return fmt.Errorf("note of %s: %w", id, err)
 	}
 	tmp := r.tmpPath(id)
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	if err := durable.WriteFile(tmp, b, 0o600); err != nil {
 		return fmt.Errorf("note of %s: %w", id, err)
 	}
-	if err := os.Rename(tmp, r.notePath(id)); err != nil {
-		return fmt.Errorf("note of %s: %w", id, errors.Join(err, os.Remove(tmp)))
+	if err := durable.Rename(tmp, r.notePath(id)); err != nil {
+		return fmt.Errorf("note of %s: %w", id, errors.Join(err, durable.Remove(tmp)))
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ import (
 	gorunc "github.com/containerd/go-runc"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
 )
@@ -88,7 +89,7 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, fmt.Errorf("runc: root: %w", err)
 	}
 	cfg.Root = root
-	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
+	if err := durable.MkdirAll(cfg.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("runc: root: %w", err)
 	}
 	if err := removeExecDirs(cfg.Root); err != nil {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
 )
@@ -81,7 +82,7 @@ func (r *Runtime) prepare(ctx context.Context, b runtime.Bundle) (*container, er
 		return nil, err
 	}
 	for _, name := range []string{pidFile, logFile} {
-		if err := os.Remove(filepath.Join(b.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := durable.Remove(filepath.Join(b.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("runc: start %s: %w", b.ID, err)
 		}
 	}
@@ -109,7 +110,11 @@ func (c *container) run(ctx context.Context, b runtime.Bundle) (*task, error) {
 		PidFile: filepath.Join(b.Dir, pidFile),
 		Detach:  true,
 	}
-	if _, err := r.command(log).Run(runCtx, c.id, b.Dir, opts); err != nil {
+	err := durable.Do(durable.Runtime, "runc run", func() error {
+		_, err := r.command(log).Run(runCtx, c.id, b.Dir, opts)
+		return err
+	})
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("runc: start %s: %w", c.id, ctx.Err())
 		}

@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/outletd/outlet/internal/durable"
+)
+
+// durableSnapshotter has what changes snapshots go through package durable.
+type durableSnapshotter struct{ snapshots.Snapshotter }
+
+func (s durableSnapshotter) Prepare(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
+	return durable.Call(durable.Snapshot, "prepare "+key, func() ([]mount.Mount, error) {
+		return s.Snapshotter.Prepare(ctx, key, parent, opts...)
+	})
+}
+
+func (s durableSnapshotter) Commit(ctx context.Context, name, key string, opts ...snapshots.Opt) error {
+	return durable.Do(durable.Snapshot, "commit "+key, func() error { return s.Snapshotter.Commit(ctx, name, key, opts...) })
+}
+
+func (s durableSnapshotter) Remove(ctx context.Context, key string) error {
+	return durable.Do(durable.Snapshot, "remove "+key, func() error { return s.Snapshotter.Remove(ctx, key) })
+}
+
+// durableContent does the same for blobs.
+type durableContent struct{ content.Store }
+
+func (c durableContent) Delete(ctx context.Context, d digest.Digest) error {
+	return durable.Do(durable.Blob, "delete "+d.String(), func() error { return c.Store.Delete(ctx, d) })
+}
+
+func (c durableContent) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+	return durable.Call(durable.Blob, "begin", func() (content.Writer, error) {
+		w, err := c.Store.Writer(ctx, opts...)
+		if err != nil {
+			return nil, err
+		}
+		return durableWriter{w}, nil
+	})
+}
+
+// durableWriter does the same for what is being written.
+type durableWriter struct{ content.Writer }
+
+func (w durableWriter) Write(p []byte) (int, error) {
+	return durable.Call(durable.Blob, "write", func() (int, error) { return w.Writer.Write(p) })
+}
+
+func (w durableWriter) Truncate(size int64) error {
+	return durable.Do(durable.Blob, "truncate", func() error { return w.Writer.Truncate(size) })
+}
+
+func (w durableWriter) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
+	return durable.Do(durable.Blob, "commit", func() error { return w.Writer.Commit(ctx, size, expected, opts...) })
+}
