@@ -32,6 +32,7 @@ import (
 	"github.com/outletd/outlet/internal/ocispec"
 	"github.com/outletd/outlet/internal/pluginlog"
 	"github.com/outletd/outlet/internal/probe"
+	"github.com/outletd/outlet/internal/registry"
 	"github.com/outletd/outlet/internal/rootfs"
 	"github.com/outletd/outlet/internal/runtime"
 	"github.com/outletd/outlet/internal/store"
@@ -95,7 +96,15 @@ type Config struct {
 	CgroupParent string
 	// AuthzChain, if not nil, is kept in step with authorization plugins.
 	AuthzChain AuthzChain
-	// EventLogger, if not nil, is told of what users did: create, enable,
+	// Registry says how registries are reached; its Logger is not used.
+	Registry RegistryConfig
+	// MaxDownloads bounds the layers that one pull downloads at the same time;
+	// 0 is 3.
+	MaxDownloads int
+	// Admit, if not nil, may refuse a plugin of a registry before its layers are
+	// downloaded, on install and upgrade.
+	Admit func(ctx context.Context, p outlet.RemotePlugin) error
+	// EventLogger, if not nil, is told of what users did: pull, create, enable,
 	// disable, remove (docs/spec/managed-plugins.md §8). It must not block.
 	EventLogger func(action, id, name string)
 	// Logger is told what an operator should know; nil discards.
@@ -133,6 +142,8 @@ type Manager struct {
 	prober *probe.Prober
 	store  *store.Store
 	events publisher
+
+	registry *registry.Client
 
 	revision atomic.Uint64 // see Revision
 
@@ -179,6 +190,11 @@ func New(cfg Config) (*Manager, error) {
 		boot:     make(chan struct{}, bootStarts),
 		units:    make(map[string]*unit),
 		reserved: make(map[string]struct{}),
+	}
+	cfg.Registry.Logger = cfg.Logger
+	var err error
+	if m.registry, err = registry.New(cfg.Registry); err != nil {
+		return nil, err
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m, nil

@@ -87,6 +87,7 @@ func (m *Manager) ReleaseHolder(_ context.Context, name string, h outlet.Holder)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.holders, keyOf(h))
+	u.tellReleased()
 	m.revision.Add(1)
 	return nil
 }
@@ -169,10 +170,33 @@ func (u *unit) beginClosing(force bool) error {
 			return u.holders.inUse(u.plugin.Name)
 		}
 		clear(u.holders)
+		u.tellReleased()
 		u.m.revision.Add(1)
 	}
 	u.closing = true
 	return nil
+}
+
+// released returns a channel that is closed when a holder lets go of the plugin;
+// it is closed already if nobody holds it.
+func (u *unit) released() <-chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := make(chan struct{})
+	if len(u.holders) == 0 {
+		close(c)
+	} else {
+		u.letGo = append(u.letGo, c)
+	}
+	return c
+}
+
+// tellReleased tells those who wait for holders; u.mu is held.
+func (u *unit) tellReleased() {
+	for _, c := range u.letGo {
+		close(c)
+	}
+	u.letGo = nil
 }
 
 func (u *unit) endClosing() {

@@ -44,6 +44,7 @@ type unit struct {
 	plugin  outlet.Plugin // what the loop published last, without holders
 	changed chan struct{} // closed and replaced whenever plugin changes
 	holders holders
+	letGo   []chan struct{} // closed when a holder lets go
 	// callLimit bounds each call to the plugin; 0 is no limit.
 	callLimit time.Duration
 	rootfsKey string // of the store

@@ -1,0 +1,206 @@
+package manager
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/ocilayout"
+	"github.com/outletd/outlet/internal/registry"
+	"github.com/outletd/outlet/internal/store"
+)
+
+// CreateFromImage makes a plugin of an ordinary image in an OCI layout, a tar
+// that is plain or compressed with gzip or zstd. The image's layers become the
+// root filesystem as they are; o.Config says what the plugin is. Like
+// [Manager.Create] it needs no grant, and leaves the plugin disabled.
+//
+// A bad name, archive, image or config is errdefs.ErrInvalidArgument, a taken
+// name errdefs.ErrAlreadyExists.
+func (m *Manager) CreateFromImage(ctx context.Context, name string, archive io.Reader, o outlet.ImageOptions) (outlet.Plugin, []string, error) {
+	want, err := platform(o.Platform)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	name, free, err := m.reserveImage(name, o)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	defer free()
+	stage, err := m.store.NewStage(ctx)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	defer m.releaseStage(ctx, stage)
+	index, err := m.receive(ctx, stage, archive)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	items, err := ocilayout.Items(ctx, index, want, stageDocuments(stage))
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	item, err := ocilayout.Choose(items, o.Ref)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	if err := checkImageManifest(item.Manifest); err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	if err := stage.Check(item.Manifest.Config); err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	raw, err := stage.Document(ctx, item.Manifest.Config.Digest, ocilayout.MaxDocument)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	return m.createFromImage(ctx, name, item.Manifest, raw, o, func(r store.Remote) (*store.Artifact, error) {
+		return stage.Artifact(ctx, r, store.PullOptions{Limits: m.cfg.Limits})
+	})
+}
+
+// reserveImage does what is cheap before anything is received.
+func (m *Manager) reserveImage(name string, o outlet.ImageOptions) (string, func(), error) {
+	name, err := outlet.ParseName(name)
+	if err != nil {
+		return "", nil, err
+	}
+	if _, _, err := outlet.ParseConfig(o.Config); err != nil {
+		return "", nil, err
+	}
+	free, err := m.reserve(name)
+	return name, free, err
+}
+
+// checkImageManifest fails if m is not that of an image.
+func checkImageManifest(m registry.Manifest) error {
+	switch m.Config.MediaType {
+	case ocispec.MediaTypeImageConfig, images.MediaTypeDockerSchema2Config:
+		return nil
+	case pluginConfigType:
+		return outlet.Errorf(errdefs.ErrInvalidArgument, "it is a plugin, not an image: install or load it")
+	}
+	return outlet.Errorf(errdefs.ErrInvalidArgument, "not an image: its config is of type %.128q", m.Config.MediaType)
+}
+
+// createFromImage makes the plugin of an image whose manifest and config are
+// known. get unpacks its layers.
+func (m *Manager) createFromImage(ctx context.Context, name string, manifest registry.Manifest, rawImage []byte, o outlet.ImageOptions,
+	get func(store.Remote) (*store.Artifact, error),
+) (outlet.Plugin, []string, error) {
+	var image ocispec.Image
+	if err := json.Unmarshal(rawImage, &image); err != nil {
+		return outlet.Plugin{}, nil, outlet.Errorf(errdefs.ErrInvalidArgument, "the config of the image: %w", err)
+	}
+	if err := checkImagePlatform(image, o.Platform); err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	cfg, warnings, err := outlet.ParseConfig(o.Config)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	cfg, more := withImage(cfg, image)
+	warnings = append(warnings, more...)
+	raw, err := outlet.EncodeConfig(cfg)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	// What is used is what is stored, read as it will be read by others.
+	cfg, more, err = m.checkConfig(raw, true)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	warnings = append(warnings, more...)
+	config := ocispec.Descriptor{MediaType: pluginConfigType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	doc, err := newManifest(config, manifest.Layers)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	art, err := get(store.Remote{
+		Manifest: doc.desc, RawManifest: doc.raw,
+		Config: config, RawConfig: raw,
+		Layers: doc.layers, DiffIDs: cfg.Rootfs.DiffIDs,
+	})
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	ctx = context.WithoutCancel(ctx) // as in Create
+	defer func() {
+		if err := art.Release(ctx); err != nil {
+			m.log.Warn("release what was created", "plugin", name, "err", err)
+		}
+	}()
+	warnings = append(warnings, art.Warnings...)
+	p, err := m.add(ctx, store.Record{
+		Name:      name,
+		Reference: name,
+		Config:    cfg,
+		Settings:  initialSettings(cfg, o.CreateOptions),
+		ServiceID: o.ServiceID,
+	}, art)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	m.logEvent("create", p.ID, p.Name)
+	return p, warnings, nil
+}
+
+// checkImagePlatform fails if an image is for another machine, unless its user
+// asked for that.
+func checkImagePlatform(image ocispec.Image, asked string) error {
+	host := registry.HostPlatform()
+	if asked != "" || image.Architecture == "" || image.OS == host.OS && image.Architecture == host.Architecture {
+		return nil
+	}
+	return outlet.Errorf(errdefs.ErrInvalidArgument, "the image is for %.32s/%.32s, this machine is %s/%s: ask for that platform to take it all the same",
+		image.OS, image.Architecture, host.OS, host.Architecture)
+}
+
+// withImage is a plugin's config with what the image says where the config says
+// nothing: the entry point (the image's followed by its command), variables that
+// the config does not name, and the working directory. The image's user is not
+// taken over: a plugin that was written for Docker runs as root, and one that is
+// to run as somebody else says so in its config.
+func withImage(cfg outlet.Config, image ocispec.Image) (outlet.Config, []string) {
+	var warnings []string
+	if len(cfg.Entrypoint) == 0 {
+		cfg.Entrypoint = slices.Concat(image.Config.Entrypoint, image.Config.Cmd)
+	}
+	for _, kv := range image.Config.Env {
+		name, value, ok := strings.Cut(kv, "=")
+		if !ok || name == "" || slices.ContainsFunc(cfg.Env, func(e outlet.Env) bool { return e.Name == name }) {
+			continue
+		}
+		cfg.Env = append(cfg.Env, outlet.Env{Name: name, Value: &value})
+	}
+	if cfg.WorkDir == "" {
+		cfg.WorkDir = image.Config.WorkingDir
+	}
+	if u := image.Config.User; u != "" && u != "root" && u != "0" && u != "0:0" && cfg.User == (outlet.User{}) {
+		warnings = append(warnings, fmt.Sprintf("the image runs as %.64q, the plugin runs as root: its config.json can name a user", u))
+	}
+	cfg.Rootfs = &outlet.Rootfs{Type: "layers", DiffIDs: make([]string, len(image.RootFS.DiffIDs))}
+	for i, d := range image.RootFS.DiffIDs {
+		cfg.Rootfs.DiffIDs[i] = d.String()
+	}
+	return cfg, warnings
+}
+
+// imageReference reads the reference of an image in a registry.
+func imageReference(s string) (reference.Named, error) {
+	ref, err := reference.ParseNormalizedNamed(s)
+	if err != nil {
+		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "image %.256q: %w", s, err)
+	}
+	return reference.TagNameOnly(ref), nil
+}
