@@ -32,6 +32,8 @@ type Config struct {
 	Volumes VolumeBackend
 	System  SystemBackend
 	Events  EventSource
+	// Registries may be nil: then the routes that need a registry say so.
+	Registries RegistryBackend
 	// Version is Outlet's version, shown in the Server header.
 	Version string
 	// Logger may be nil, which discards.
@@ -117,7 +119,7 @@ func New(cfg Config) (*Server, error) {
 	s.life, s.quit = context.WithCancel(context.Background())
 	s.cache.revisions, _ = cfg.Plugins.(Revisioner)
 	s.hosts = allowedHosts(cfg.Hosts)
-	s.routes = s.bind(s.table())
+	s.routes = s.bind(append(s.table(), s.archiveRoutes()...))
 	s.http = s.newHTTPServer()
 	return s, nil
 }

@@ -40,6 +40,23 @@ type PluginBackend interface {
 	Call(ctx context.Context, name, method string, body []byte) (status int, answer []byte, err error)
 }
 
+// RegistryBackend is what the routes that need a registry call. Progress is told
+// one call at a time, and not before everything was checked that can be without
+// transferring much: until then an error becomes a status.
+type RegistryBackend interface {
+	// Remote looks at a plugin in a registry.
+	Remote(ctx context.Context, reference string, o outlet.RemoteOptions) (outlet.RemotePlugin, error)
+	// Pull installs a plugin.
+	Pull(ctx context.Context, reference string, o outlet.PullOptions, progress func(outlet.Progress)) (outlet.Plugin, error)
+	// Upgrade replaces a plugin's content; reference "" is where it came from.
+	Upgrade(ctx context.Context, name, reference string, o outlet.UpgradeOptions, progress func(outlet.Progress)) (outlet.Plugin, error)
+	// Push uploads a plugin to where its name says.
+	Push(ctx context.Context, name string, o outlet.RemoteOptions, progress func(outlet.Progress)) (outlet.Pushed, error)
+	// Login asks a registry whether it takes the credentials, and returns an
+	// identity token if it gives one.
+	Login(ctx context.Context, a outlet.RegistryAuth) (identityToken string, err error)
+}
+
 // Revisioner is implemented by a [PluginBackend] that knows whether anything
 // changed. With it, answers to List and Inspect are encoded once for each
 // change instead of once for each request.

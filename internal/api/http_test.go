@@ -156,7 +156,7 @@ func TestErrorsOfRequests(t *testing.T) {
 		"pull: no reference":                  {"POST", "/plugins/pull", js, "[]", 400, "invalid reference format"},
 		"pull: upper case":                    {"POST", "/plugins/pull?remote=foo/BAR", js, "[]", 400, "invalid reference format: repository name (foo/BAR) must be lowercase"},
 		"pull: 64 hex digits":                 {"POST", "/plugins/pull?remote=" + id(1), js, "[]", 400, "invalid repository name (" + id(1) + "), cannot specify 64-byte hexadecimal strings"},
-		"pull: bad local name":                {"POST", pull + "&name=A", js, "[]", 400, "invalid reference format: repository name (library/A) must be lowercase"},
+		"pull: bad local name":                {"POST", pull + "&name=A", js, "[]", 400, `failed to parse "A": invalid reference format: repository name (library/A) must be lowercase`},
 		"pull: digest as local name":          {"POST", pull + "&name=a@" + digest, js, "[]", 400, "cannot use digest in plugin tag"},
 		"pull":                                {"POST", pull, js, "null", 501, "installing from a registry" + noReg},
 		"privileges: no reference":            {"GET", "/plugins/privileges", "", "", 400, "invalid reference format"},

@@ -4,25 +4,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"strings"
+
+	"github.com/outletd/outlet"
 )
 
-// registryAuth are credentials for a registry as clients send them. The zero
-// value is anonymous.
-type registryAuth struct {
-	Username      string `json:"username,omitempty"`
-	Password      string `json:"password,omitempty"`
-	Auth          string `json:"auth,omitempty"`
-	ServerAddress string `json:"serveraddress,omitempty"`
-	IdentityToken string `json:"identitytoken,omitempty"`
-	RegistryToken string `json:"registrytoken,omitempty"`
-}
-
-// LogValue keeps secrets out of logs.
-func (a registryAuth) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("server", a.ServerAddress), slog.Bool("anonymous", a == registryAuth{}))
-}
+// registryAuth are credentials for a registry as clients send them.
+type registryAuth = outlet.RegistryAuth
 
 // errRegistryAuth never says what was in the header.
 var errRegistryAuth = errors.New("it is not base64 of a JSON object")
