@@ -56,17 +56,22 @@ type Config struct {
 	Labels  []string     `json:"labels"`
 	Plugins PluginConfig `json:"plugins"`
 
+	// InsecureRegistries are hosts and networks whose certificates are not
+	// verified; RegistryMirrors are asked before Docker Hub.
+	InsecureRegistries []string `json:"insecure-registries"`
+	RegistryMirrors    []string `json:"registry-mirrors"`
+	// MaxConcurrentDownloads bounds the layers one pull downloads at the same
+	// time, MaxDownloadAttempts how often a request that fails is made.
+	MaxConcurrentDownloads int `json:"max-concurrent-downloads"`
+	MaxDownloadAttempts    int `json:"max-download-attempts"`
+
 	// What follows is accepted and has no effect yet, so that a daemon.json
 	// written for dockerd or for a later version is not refused.
-	InsecureRegistries   []string `json:"insecure-registries"`
-	RegistryMirrors      []string `json:"registry-mirrors"`
 	AuthorizationPlugins []string `json:"authorization-plugins"`
 	MetricsAddr          string   `json:"metrics-addr"`
 	GatewayDir           string   `json:"gateway-dir"`
 
-	MaxConcurrentDownloads int `json:"max-concurrent-downloads"`
-	MaxConcurrentUploads   int `json:"max-concurrent-uploads"`
-	MaxDownloadAttempts    int `json:"max-download-attempts"`
+	MaxConcurrentUploads int `json:"max-concurrent-uploads"`
 }
 
 // PluginConfig bounds every managed plugin.

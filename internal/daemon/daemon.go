@@ -222,6 +222,8 @@ func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 		ReadonlyRootfs:  c.Plugins.ReadonlyRootfs,
 		Output:          manager.OutputLimits{MaxSize: int64(c.Plugins.LogMaxSize), MaxFiles: c.Plugins.LogMaxFiles, LinesPerSecond: c.Plugins.LogRate},
 		Limits:          manager.Limits{CompressedBytes: int64(c.Plugins.MaxArchive), UncompressedBytes: int64(c.Plugins.MaxRootfs), Entries: c.Plugins.MaxEntries},
+		Registry:        c.registries(),
+		MaxDownloads:    c.MaxConcurrentDownloads,
 		EventLogger:     d.pluginEvent,
 		Logger:          d.log,
 	})
@@ -238,6 +240,18 @@ func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 		return m.Close(ctx)
 	})
 	return nil
+}
+
+// registries says how registries are reached. Directories of certificates are
+// ours and then Docker's, for those who have theirs there already.
+func (c Config) registries() manager.RegistryConfig {
+	return manager.RegistryConfig{
+		Mirrors:   c.RegistryMirrors,
+		Insecure:  c.InsecureRegistries,
+		CertsDirs: []string{"/etc/outlet/certs.d", "/etc/docker/certs.d"},
+		UserAgent: "outlet/" + version.Version(),
+		Attempts:  c.MaxDownloadAttempts,
+	}
 }
 
 func (c Config) shutdownTimeout() time.Duration {
@@ -261,6 +275,7 @@ func (d *daemon) openServer() error {
 		Volumes:    d.volumes,
 		System:     system{d},
 		Events:     d.events,
+		Registries: d.manager,
 		Version:    version.Version(),
 		Logger:     d.log,
 		StatePaths: []string{d.cfg.DataRoot, d.cfg.ExecRoot},
