@@ -2,8 +2,8 @@
 // or a TCP address that answers the handshake and whatever calls it was given,
 // and counts what arrives.
 //
-// It is for tests of programs that use plugins. To write a plugin use package
-// sdk.
+// It is for tests of programs that use plugins, and not for writing plugins: for
+// that there is package sdk.
 package pluginstest
 
 import (
