@@ -183,6 +183,7 @@ func (u *unit) specInput(rec store.Record, root string) (ocispec.Input, error) {
 		Host:            u.m.facts,
 		CgroupParent:    c.CgroupParent,
 		Limits:          c.Resources,
+		HonourUser:      c.HonourUser,
 		NoNewPrivileges: c.NoNewPrivileges,
 		ReadonlyRootfs:  c.ReadonlyRootfs,
 	}

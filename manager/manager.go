@@ -89,6 +89,9 @@ type Config struct {
 	Output OutputLimits
 	// Resources bounds each plugin.
 	Resources Resources
+	// HonourUser runs plugins as the User of their config, which Docker
+	// ignores.
+	HonourUser bool
 	// NoNewPrivileges and ReadonlyRootfs restrict every plugin.
 	NoNewPrivileges, ReadonlyRootfs bool
 	// CgroupParent is the cgroup that those of plugins are made in; "" is

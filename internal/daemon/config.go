@@ -76,11 +76,14 @@ type Config struct {
 
 // PluginConfig bounds every managed plugin.
 type PluginConfig struct {
-	Memory          Bytes   `json:"memory"` // 0 is no limit
-	CPUs            float64 `json:"cpus"`   // 0 is no limit
-	PIDs            int64   `json:"pids"`   // 0 is no limit
-	NoNewPrivileges bool    `json:"no-new-privileges"`
-	ReadonlyRootfs  bool    `json:"readonly-rootfs"`
+	Memory Bytes   `json:"memory"` // 0 is no limit
+	CPUs   float64 `json:"cpus"`   // 0 is no limit
+	PIDs   int64   `json:"pids"`   // 0 is no limit
+	// HonourUser runs plugins as the User of their config, which Docker
+	// ignores.
+	HonourUser      bool `json:"honour-user"`
+	NoNewPrivileges bool `json:"no-new-privileges"`
+	ReadonlyRootfs  bool `json:"readonly-rootfs"`
 
 	// LogMaxSize and LogMaxFiles bound what is kept of a plugin's output;
 	// LogRate is the number of lines a second above which lines are dropped.

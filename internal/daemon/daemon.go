@@ -218,6 +218,7 @@ func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 		StopTimeout:     time.Duration(c.StopTimeout),
 		CgroupParent:    c.CgroupParent,
 		Resources:       manager.Resources{MemoryBytes: int64(c.Plugins.Memory), CPUs: c.Plugins.CPUs, PIDs: c.Plugins.PIDs},
+		HonourUser:      c.Plugins.HonourUser,
 		NoNewPrivileges: c.Plugins.NoNewPrivileges,
 		ReadonlyRootfs:  c.Plugins.ReadonlyRootfs,
 		Output:          manager.OutputLimits{MaxSize: int64(c.Plugins.LogMaxSize), MaxFiles: c.Plugins.LogMaxFiles, LinesPerSecond: c.Plugins.LogRate},

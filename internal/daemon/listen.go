@@ -123,8 +123,16 @@ func removeStale(ctx context.Context, path string) error {
 	return nil
 }
 
+// defaultGroup may use the socket where it exists and no other was asked for.
+const defaultGroup = "outlet"
+
 // giveSocket makes the socket usable for its owner and the group, 0660.
 func giveSocket(path, group string) error {
+	if group == "" && os.Geteuid() == 0 {
+		if _, err := user.LookupGroup(defaultGroup); err == nil {
+			group = defaultGroup
+		}
+	}
 	if group != "" {
 		gid, err := strconv.Atoi(group)
 		if err != nil {
