@@ -32,6 +32,11 @@ func (m *Manager) CreateFromImage(ctx context.Context, name string, archive io.R
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
+	ctx, done, err := m.operation(ctx)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	defer done()
 	name, free, err := m.reserveImage(name, o)
 	if err != nil {
 		return outlet.Plugin{}, nil, err
@@ -87,7 +92,7 @@ func checkImageManifest(m registry.Manifest) error {
 	switch m.Config.MediaType {
 	case ocispec.MediaTypeImageConfig, images.MediaTypeDockerSchema2Config:
 		return nil
-	case pluginConfigType:
+	case configMediaType:
 		return outlet.Errorf(errdefs.ErrInvalidArgument, "it is a plugin, not an image: install or load it")
 	}
 	return outlet.Errorf(errdefs.ErrInvalidArgument, "not an image: its config is of type %.128q", m.Config.MediaType)
@@ -121,7 +126,7 @@ func (m *Manager) createFromImage(ctx context.Context, name string, manifest reg
 		return outlet.Plugin{}, nil, err
 	}
 	warnings = append(warnings, more...)
-	config := ocispec.Descriptor{MediaType: pluginConfigType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	config := ocispec.Descriptor{MediaType: configMediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 	doc, err := newManifest(config, manifest.Layers)
 	if err != nil {
 		return outlet.Plugin{}, nil, err
@@ -135,11 +140,7 @@ func (m *Manager) createFromImage(ctx context.Context, name string, manifest reg
 		return outlet.Plugin{}, nil, err
 	}
 	ctx = context.WithoutCancel(ctx) // as in Create
-	defer func() {
-		if err := art.Release(ctx); err != nil {
-			m.log.Warn("release what was created", "plugin", name, "err", err)
-		}
-	}()
+	defer m.release(ctx, art)
 	warnings = append(warnings, art.Warnings...)
 	p, err := m.add(ctx, store.Record{
 		Name:      name,

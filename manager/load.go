@@ -35,6 +35,11 @@ func (m *Manager) Load(ctx context.Context, archive io.Reader, o outlet.LoadOpti
 	if err != nil {
 		return outlet.Loaded{}, err
 	}
+	ctx, done, err := m.operation(ctx)
+	if err != nil {
+		return outlet.Loaded{}, err
+	}
+	defer done()
 	stage, err := m.store.NewStage(ctx)
 	if err != nil {
 		return outlet.Loaded{}, err
@@ -132,11 +137,8 @@ func (l *loading) release(ctx context.Context) {
 		free()
 	}
 	for _, p := range l.plugins {
-		if p.art == nil {
-			continue
-		}
-		if err := p.art.Release(context.WithoutCancel(ctx)); err != nil {
-			l.m.log.Warn("release what was loaded", "plugin", p.name, "err", err)
+		if p.art != nil {
+			l.m.release(context.WithoutCancel(ctx), p.art)
 		}
 	}
 }
@@ -203,6 +205,11 @@ func (l *loading) check(ctx context.Context, p *loadedPlugin) error {
 			return err
 		}
 	}
+	if l.m.cfg.Admit != nil {
+		if err := l.m.cfg.Admit(ctx, p.describe(decoded)); err != nil {
+			return err
+		}
+	}
 	cfg, more, err := outlet.Validate(decoded.Clone(), outlet.ValidateOptions{MaxSocketName: l.m.maxSocketName()})
 	if err != nil {
 		return err
@@ -255,6 +262,24 @@ func (l *loading) commit(ctx context.Context) (outlet.Loaded, error) {
 		l.m.logEvent("create", p.ID, p.Name)
 	}
 	return done, nil
+}
+
+// describe is p as if it were in a registry, for whoever may forbid it.
+func (p *loadedPlugin) describe(decoded outlet.Config) outlet.RemotePlugin {
+	ref := p.reference()
+	if r, err := outlet.ParseRemote(ref, ""); err == nil {
+		ref = r.Reference
+	}
+	d := outlet.RemotePlugin{
+		Reference:  ref,
+		Digest:     p.item.Manifest.Descriptor.Digest.String(),
+		Config:     decoded.Clone(),
+		Privileges: p.asks.Clone(),
+	}
+	for _, layer := range p.item.Manifest.Layers {
+		d.Size += layer.Size
+	}
+	return d
 }
 
 // reference is where a plugin came from, as far as the archive can be believed.

@@ -15,14 +15,10 @@ import (
 	"github.com/outletd/outlet/internal/store"
 )
 
-// pluginConfigType is the type of the config of a plugin; nothing else tells a
-// plugin from an image.
-const pluginConfigType = "application/vnd.docker.plugin.v1+json"
-
 // checkPluginManifest fails if m is not that of a plugin.
 func checkPluginManifest(m registry.Manifest) error {
-	if m.Config.MediaType != pluginConfigType {
-		return outlet.Errorf(errdefs.ErrInvalidArgument, "not a plugin: its config is of type %.128q, that of a plugin is %q", m.Config.MediaType, pluginConfigType)
+	if m.Config.MediaType != configMediaType {
+		return outlet.Errorf(errdefs.ErrInvalidArgument, "not a plugin: its config is of type %.128q, that of a plugin is %q", m.Config.MediaType, configMediaType)
 	}
 	return nil
 }
@@ -46,29 +42,20 @@ type document struct {
 // newManifest makes the manifest of a config and layers. The same arguments give
 // the same bytes.
 func newManifest(config ocispec.Descriptor, layers []ocispec.Descriptor) (document, error) {
-	type blob struct {
-		MediaType string        `json:"mediaType"`
-		Digest    digest.Digest `json:"digest"`
-		Size      int64         `json:"size"`
-	}
-	d := document{config: ocispec.Descriptor{MediaType: pluginConfigType, Digest: config.Digest, Size: config.Size}}
-	m := struct {
-		SchemaVersion int    `json:"schemaVersion"`
-		MediaType     string `json:"mediaType"`
-		Config        blob   `json:"config"`
-		Layers        []blob `json:"layers"`
-	}{2, images.MediaTypeDockerSchema2Manifest, blob{pluginConfigType, config.Digest, config.Size}, []blob{}}
+	d := document{config: ocispec.Descriptor{MediaType: configMediaType, Digest: config.Digest, Size: config.Size}}
 	for _, l := range layers {
 		mediaType := l.MediaType
 		if docker, ok := layerTypes[mediaType]; ok {
 			mediaType = docker
 		}
-		m.Layers = append(m.Layers, blob{mediaType, l.Digest, l.Size})
 		d.layers = append(d.layers, ocispec.Descriptor{MediaType: mediaType, Digest: l.Digest, Size: l.Size})
 	}
 	var err error
-	d.raw, err = json.Marshal(m)
-	d.desc = ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(d.raw), Size: int64(len(d.raw))}
+	d.raw, err = json.Marshal(builtManifest{
+		SchemaVersion: 2, MediaType: images.MediaTypeDockerSchema2Manifest,
+		Config: d.config, Layers: append([]ocispec.Descriptor{}, d.layers...),
+	})
+	d.desc = ocispec.Descriptor{MediaType: images.MediaTypeDockerSchema2Manifest, Digest: digest.FromBytes(d.raw), Size: int64(len(d.raw))}
 	return d, err
 }
 

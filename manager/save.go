@@ -25,6 +25,11 @@ func (m *Manager) Save(ctx context.Context, names []string, w io.Writer) (err er
 	if len(names) == 0 {
 		return outlet.Errorf(errdefs.ErrInvalidArgument, "no plugin to save")
 	}
+	ctx, done, err := m.operation(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	var manifests, blobs, layers []ocispec.Descriptor
 	made := make(map[digest.Digest][]byte)
 	saved := make(map[string]bool)
@@ -79,9 +84,7 @@ func (m *Manager) hold(ctx context.Context, name string) (_ store.Record, releas
 			return store.Record{}, nil, err
 		}
 		release := func() {
-			if err := a.Release(ctx); err != nil {
-				m.log.Warn("release what was read", "plugin", rec.Name, "err", err)
-			}
+			m.release(ctx, a)
 			m.collectGarbage() // it may have been the last to hold it
 		}
 		// What was held is only certain to be there if the record still names it.
