@@ -12,7 +12,7 @@ import (
 // seconds where one does not answer.
 func (c *Client) Discover(ctx context.Context) (outlet.V1Plugins, error) {
 	var found outlet.V1Plugins
-	resp, err := c.extension(ctx, request{method: http.MethodGet, path: "/outlet/v1/discover"})
+	resp, err := c.extension(ctx, request{method: http.MethodGet, path: "/discover"})
 	if err != nil {
 		return found, err
 	}

@@ -38,6 +38,9 @@ type PluginBackend interface {
 	// Call sends one request to the plugin and returns its HTTP status and
 	// answer.
 	Call(ctx context.Context, name, method string, body []byte) (status int, answer []byte, err error)
+	// Discover asks the v1 plugins of the host what they can do. One that does
+	// not answer is no error.
+	Discover(ctx context.Context) (outlet.V1Plugins, error)
 }
 
 // RegistryBackend is what the routes that need a registry call. Progress is told

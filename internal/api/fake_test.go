@@ -276,6 +276,16 @@ func (f *fakePlugins) Call(ctx context.Context, name, method string, body []byte
 }
 
 // withRevisions is a fakePlugins that knows when it changed.
+func (f *fakePlugins) Discover(ctx context.Context) (outlet.V1Plugins, error) {
+	if err := f.begin(ctx, "Discover"); err != nil {
+		return outlet.V1Plugins{}, err
+	}
+	return outlet.V1Plugins{Plugins: []outlet.V1Plugin{
+		{Name: "dead", Address: "unix:///run/docker/plugins/dead.sock", Origin: "/run/docker/plugins/dead.sock", Error: "connection refused"},
+		{Name: "nfs", Address: "tcp://127.0.0.1:9", Origin: "/etc/docker/plugins/nfs.spec", Capabilities: []string{"VolumeDriver"}, Reachable: true},
+	}}, nil
+}
+
 type withRevisions struct{ *fakePlugins }
 
 func (f withRevisions) Revision() uint64 { return f.revision.Load() }

@@ -274,6 +274,7 @@ func TestGoldenAnswers(t *testing.T) {
 		"volume-create":     {"POST", "/volumes/create", `{"Name":"n","Driver":"sample","DriverOpts":{"size":"1"},"Labels":{"a":"b"}}`, 201},
 		"volume-prune":      {"POST", "/volumes/prune", "", 200},
 		"events":            {"GET", "/events?since=1&until=9000000000&filters=" + url.QueryEscape(`{"type":["plugin"]}`), "", 200},
+		"outlet-discover":   {"GET", "/outlet/v1/discover", "", 200},
 		"outlet-info":       {"GET", "/outlet/v1/info", "", 200},
 		"outlet-privileges": {"GET", "/outlet/v1/plugins/privileges?plugin=foo/bar", "", 200},
 		"outlet-enable":     {"POST", "/outlet/v1/plugins/enable?plugin=off&timeout=30s&start-timeout=15s", "", 200},

@@ -34,6 +34,8 @@ type DaemonFlags struct {
 	Snapshotter     string        // --snapshotter: overlay, native
 	CgroupParent    string        // --cgroup-parent
 	GatewayDir      string        // --gateway-dir
+	V1SocketDir     string        // --v1-socket-dir
+	V1SpecDirs      []string      // --v1-spec-dir, several
 	MetricsAddr     string        // --metrics-addr
 
 	TLS       bool   // --tls
@@ -66,6 +68,7 @@ func (f DaemonFlags) Directives() map[string]json.RawMessage {
 		"start-timeout": f.StartTimeout.String(), "stop-timeout": f.StopTimeout.String(),
 		"runtime": f.Runtime, "snapshotter": f.Snapshotter, "cgroup-parent": f.CgroupParent,
 		"gateway-dir": f.GatewayDir, "metrics-addr": f.MetricsAddr,
+		"v1-socket-dir": f.V1SocketDir, "v1-spec-dir": f.V1SpecDirs,
 		"tls": f.TLS, "tlsverify": f.TLSVerify, "tlscacert": f.TLSCACert, "tlscert": f.TLSCert, "tlskey": f.TLSKey,
 		"insecure-registry": f.InsecureRegistries, "registry-mirror": f.RegistryMirrors,
 		"authorization-plugin": f.AuthorizationPlugins, "label": f.Labels,
@@ -77,6 +80,7 @@ func (f DaemonFlags) Directives() map[string]json.RawMessage {
 	lists := map[string]string{
 		"host": "hosts", "insecure-registry": "insecure-registries", "registry-mirror": "registry-mirrors",
 		"authorization-plugin": "authorization-plugins", "label": "labels",
+		"v1-spec-dir": "v1-spec-dirs",
 	}
 	out := make(map[string]json.RawMessage)
 	for name, value := range all {
@@ -158,6 +162,8 @@ func (o *DaemonFlags) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Snapshotter, "snapshotter", "", "How root filesystems are made: overlay or native (default: overlay where it works)")
 	f.StringVar(&o.CgroupParent, "cgroup-parent", "outlet", "Parent `cgroup` of all plugins")
 	f.StringVar(&o.GatewayDir, "gateway-dir", "", "Serve a v1 socket for each running plugin in this `directory` (default: none)")
+	f.StringVar(&o.V1SocketDir, "v1-socket-dir", "", "Look for sockets of v1 plugins in this `directory` (default /run/docker/plugins)")
+	f.StringArrayVar(&o.V1SpecDirs, "v1-spec-dir", nil, "Look for spec and JSON files of v1 plugins in this `directory`; may be given several times (default /etc/docker/plugins, /usr/lib/docker/plugins)")
 	f.StringVar(&o.MetricsAddr, "metrics-addr", "", "Serve metrics on this `address` (default: none)")
 	f.BoolVar(&o.TLS, "tls", false, "Use TLS; implied by --tlsverify")
 	f.BoolVar(&o.TLSVerify, "tlsverify", false, "Use TLS and verify the client")

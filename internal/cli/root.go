@@ -73,6 +73,7 @@ func pluginCommands(env *Env, conn *connection) []*cobra.Command {
 		newEventsCmd(env, conn),
 		newCallCmd(env, conn),
 		newExecCmd(env, conn),
+		newDiscoverCmd(env, conn),
 		newInitCmd(env),
 	}
 }

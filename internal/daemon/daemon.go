@@ -286,6 +286,7 @@ func (d *daemon) openServer() error {
 
 // serve answers requests until ctx ends or something that must not end does.
 func (d *daemon) serve(ctx context.Context) error {
+	d.wg.Go(func() { d.watchLegacy(d.life) })
 	for _, l := range d.listeners {
 		d.wg.Go(func() {
 			if err := d.server.Serve(l); err != nil {
