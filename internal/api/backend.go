@@ -95,6 +95,9 @@ type SystemBackend interface {
 	Info(ctx context.Context) (Info, error)
 	// OutletInfo tells about Outlet what the Engine API has no words for.
 	OutletInfo(ctx context.Context) (OutletInfo, error)
+	// Check reports what is wrong with what the daemon keeps; with repair it
+	// mends what it can.
+	Check(ctx context.Context, repair bool) (outlet.CheckReport, error)
 }
 
 // EventSource is where the events route subscribes; [events.Publisher] is one.

@@ -392,6 +392,10 @@ func (fakeSystem) Info(context.Context) (Info, error) {
 	}, nil
 }
 
+func (fakeSystem) Check(_ context.Context, repair bool) (outlet.CheckReport, error) {
+	return outlet.CheckReport{Problems: []outlet.Problem{{Kind: "orphan blob", Subject: "sha256:1", Detail: "nothing holds it", Repaired: repair}}}, nil
+}
+
 func (fakeSystem) OutletInfo(context.Context) (OutletInfo, error) {
 	return OutletInfo{
 		Version: "1.2.3", Root: "/var/lib/outlet", ExecRoot: "/run/outlet", Snapshotter: "overlayfs", LiveRestore: true,

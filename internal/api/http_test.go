@@ -276,6 +276,8 @@ func TestGoldenAnswers(t *testing.T) {
 		"events":            {"GET", "/events?since=1&until=9000000000&filters=" + url.QueryEscape(`{"type":["plugin"]}`), "", 200},
 		"outlet-discover":   {"GET", "/outlet/v1/discover", "", 200},
 		"outlet-info":       {"GET", "/outlet/v1/info", "", 200},
+		"outlet-check":      {"GET", "/outlet/v1/system/check", "", 200},
+		"outlet-repair":     {"POST", "/outlet/v1/system/check", "", 200},
 		"outlet-privileges": {"GET", "/outlet/v1/plugins/privileges?plugin=foo/bar", "", 200},
 		"outlet-enable":     {"POST", "/outlet/v1/plugins/enable?plugin=off&timeout=30s&start-timeout=15s", "", 200},
 		"outlet-mount":      {"POST", "/outlet/v1/volumes/vol/mount", `{"ID":"a"}`, 200},

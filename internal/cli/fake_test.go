@@ -157,6 +157,7 @@ func (d *fakeDaemon) handler() http.Handler {
 	handle("GET /volumes/{name}", d.withVolume(func(w http.ResponseWriter, _ *http.Request, v *outlet.Volume) error { return answer(w, v) }))
 	handle("DELETE /volumes/{name}", d.withVolume(d.removeVolume))
 	handle("GET /outlet/v1/info", d.info)
+	handle("/outlet/v1/system/check", d.check)
 	handle("GET /outlet/v1/discover", d.discover)
 	handle("POST /outlet/v1/plugins/create", d.create)
 	handle("GET /outlet/v1/plugins/privileges", d.privileges)

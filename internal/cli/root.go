@@ -52,6 +52,7 @@ for plugins can be written "outlet X" and "outlet plugin X".`,
 		newVolumeCmd(env, conn),
 		newVersionCmd(env, conn),
 		newInfoCmd(env, conn),
+		newSystemCmd(env, conn),
 		newDaemonCmd(env),
 		newCompletionCmd(env),
 	)

@@ -140,6 +140,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.dropOperations(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.cleanPluginDirs(ctx); err != nil {
+		return nil, err
+	}
 	return s, durable.SyncDir(s.root) // the database may be new
 }
 

@@ -213,6 +213,9 @@ func (s *Service) Holders(plugin string) []outlet.Holder {
 	return l
 }
 
+// holderKind is that of the holders volumes are.
+const holderKind = "volume"
+
 func holder(name string, since time.Time) outlet.Holder {
-	return outlet.Holder{Kind: "volume", Name: name, Since: since}
+	return outlet.Holder{Kind: holderKind, Name: name, Since: since}
 }
