@@ -52,15 +52,7 @@ func (st *Stage) Put(ctx context.Context, d digest.Digest, size int64, r io.Read
 	if err != nil {
 		return err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(r, size)}, st.buf)
-	switch {
-	case err != nil:
-	case n != size:
-		err = outlet.Errorf(errdefs.ErrInvalidArgument, "blob %s ends after %d of %d bytes", d, n, size)
-	case w.Digest() != d:
-		err = outlet.Errorf(errdefs.ErrInvalidArgument, "the bytes of blob %s have the digest %s", d, w.Digest())
-	}
-	if err != nil {
+	if err := st.copy(w, desc, r); err != nil {
 		// Closing would sync what nobody wants, so it is made empty first.
 		return errors.Join(err, w.Truncate(0), w.Close())
 	}
@@ -68,7 +60,31 @@ func (st *Stage) Put(ctx context.Context, d digest.Digest, size int64, r io.Read
 	if err := w.Commit(lctx, size, d); err != nil && !errdefs.IsAlreadyExists(err) {
 		return err
 	}
-	st.sizes[d] = size
+	return st.existing(lctx, desc)
+}
+
+func (st *Stage) copy(w content.Writer, desc ocispec.Descriptor, r io.Reader) error {
+	status, err := w.Status()
+	if err != nil {
+		return err
+	}
+	if status.Offset == desc.Size && w.Digest() == desc.Digest {
+		return nil // its file is there: nobody knew it any more, and nobody had removed it yet
+	}
+	if status.Offset > 0 {
+		if err := w.Truncate(0); err != nil {
+			return err
+		}
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(r, desc.Size)}, st.buf)
+	switch {
+	case err != nil:
+		return err
+	case n != desc.Size:
+		return outlet.Errorf(errdefs.ErrInvalidArgument, "blob %s ends after %d of %d bytes", desc.Digest, n, desc.Size)
+	case w.Digest() != desc.Digest:
+		return outlet.Errorf(errdefs.ErrInvalidArgument, "the bytes of blob %s have the digest %s", desc.Digest, w.Digest())
+	}
 	return nil
 }
 
