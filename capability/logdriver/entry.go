@@ -1,12 +1,10 @@
 package logdriver
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 )
 
 // Names of the sources of entries.
@@ -195,13 +193,17 @@ func (e *Encoder) Encode(entry *Entry) error {
 
 // Decoder reads entries. It is not safe for concurrent use.
 type Decoder struct {
-	br    *bufio.Reader
+	r     io.Reader
 	limit int
-	// long holds an entry that is longer than the reader's buffer, skip how much
-	// of the reader's buffer the last entry has.
-	long []byte
-	skip int
+	// buf[at:end] was read and not decoded yet.
+	buf     []byte
+	at, end int
+	// err is why nothing more can be read.
+	err error
 }
+
+// readAhead is how much a Decoder reads at once, in bytes.
+const readAhead = 128 << 10
 
 // NewDecoder returns a decoder that reads from r entries of up to limit bytes;
 // zero means MaxEntry. It reads ahead.
@@ -209,7 +211,7 @@ func NewDecoder(r io.Reader, limit int) *Decoder {
 	if limit <= 0 {
 		limit = MaxEntry
 	}
-	return &Decoder{br: bufio.NewReaderSize(r, 64<<10), limit: limit}
+	return &Decoder{r: r, limit: limit}
 }
 
 // Decode reads the next entry into e. Its Line is good until the next call. The
@@ -217,65 +219,84 @@ func NewDecoder(r io.Reader, limit int) *Decoder {
 // ErrEntryTooLarge or ErrMalformed where that is so, and then nothing more can be
 // read.
 func (d *Decoder) Decode(e *Entry) error {
-	if d.skip > 0 {
-		_, _ = d.br.Discard(d.skip) // cannot fail: it was peeked at
-		d.skip = 0
-	}
-	head, err := d.br.Peek(4)
-	if err != nil {
-		if len(head) > 0 && errors.Is(err, io.EOF) {
-			return io.ErrUnexpectedEOF
+	if d.end-d.at < 4 {
+		if err := d.fill(4); err != nil {
+			return err
 		}
+	}
+	size := binary.BigEndian.Uint32(d.buf[d.at:])
+	if uint64(size) > uint64(d.limit) {
+		d.err = fmt.Errorf("%w: %d bytes, at most %d are accepted", ErrEntryTooLarge, size, d.limit)
+		return d.err
+	}
+	whole := 4 + int(size)
+	if d.end-d.at < whole {
+		if err := d.fill(whole); err != nil {
+			return err
+		}
+	}
+	message := d.buf[d.at+4 : d.at+whole : d.at+whole]
+	d.at += whole
+	if err := e.unmarshal(message); err != nil {
+		d.err = err
 		return err
 	}
-	size := binary.BigEndian.Uint32(head)
-	if uint64(size) > uint64(d.limit) {
-		return fmt.Errorf("%w: %d bytes, at most %d are accepted", ErrEntryTooLarge, size, d.limit)
-	}
-	n := int(size)
-	if 4+n <= d.br.Size() {
-		whole, err := d.br.Peek(4 + n)
-		if err != nil {
-			return unexpected(err)
-		}
-		d.skip = 4 + n
-		return e.unmarshal(whole[4:])
-	}
-	_, _ = d.br.Discard(4) // cannot fail: it was peeked at
-	if cap(d.long) < n {
-		d.long = make([]byte, n)
-	}
-	d.long = d.long[:n]
-	if _, err := io.ReadFull(d.br, d.long); err != nil {
-		return unexpected(err)
-	}
-	return e.unmarshal(d.long)
+	return nil
 }
 
-func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
+// fill reads until n bytes are there. What was decoded before is gone then.
+func (d *Decoder) fill(n int) error {
+	if d.err != nil {
+		return d.err
 	}
-	return err
+	switch {
+	case n > len(d.buf):
+		grown := make([]byte, max(n, readAhead))
+		d.end = copy(grown, d.buf[d.at:d.end])
+		d.buf, d.at = grown, 0
+	case d.at > 0:
+		d.end = copy(d.buf, d.buf[d.at:d.end])
+		d.at = 0
+	}
+	for idle := 0; d.end < n; {
+		got, err := d.r.Read(d.buf[d.end:])
+		d.end += got
+		if d.end >= n {
+			return nil // an error comes back with the next read
+		}
+		if got > 0 {
+			idle = 0
+		} else if idle++; err == nil && idle == 100 {
+			err = io.ErrNoProgress
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) && d.end > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			d.err = err
+			return err
+		}
+	}
+	return nil
 }
 
 // unmarshal reads a message. Line stays a part of b.
 func (e *Entry) unmarshal(b []byte) error {
 	was := e.Metadata.ID
 	*e = Entry{Attrs: e.Attrs[:0]}
-	for len(b) > 0 {
-		f, rest, err := nextField(b)
+	for i := 0; i < len(b); {
+		f, next, err := nextField(b, i)
 		if err != nil {
 			return err
 		}
-		b = rest
+		i = next
 		switch f.tag {
+		case tagLine:
+			e.Line = f.bytes
 		case tagSource:
 			e.Source = sourceString(f.bytes)
 		case tagTime:
 			e.TimeNano = int64(f.value)
-		case tagLine:
-			e.Line = f.bytes
 		case tagPartial:
 			e.Partial = f.value != 0
 		case tagMetadata:
@@ -308,12 +329,12 @@ func sourceString(b []byte) string {
 // was is the ID of the entry before, which is that of this one for all parts but
 // the first.
 func (m *PartialMetadata) unmarshal(b []byte, was string) error {
-	for len(b) > 0 {
-		f, rest, err := nextField(b)
+	for i := 0; i < len(b); {
+		f, next, err := nextField(b, i)
 		if err != nil {
 			return err
 		}
-		b = rest
+		i = next
 		switch f.tag {
 		case tagLast:
 			m.Last = f.value != 0
@@ -331,12 +352,12 @@ func (m *PartialMetadata) unmarshal(b []byte, was string) error {
 }
 
 func (a *Attr) unmarshal(b []byte) error {
-	for len(b) > 0 {
-		f, rest, err := nextField(b)
+	for i := 0; i < len(b); {
+		f, next, err := nextField(b, i)
 		if err != nil {
 			return err
 		}
-		b = rest
+		i = next
 		switch f.tag {
 		case tagKey:
 			a.Key = string(f.bytes)
@@ -354,40 +375,58 @@ type field struct {
 	bytes []byte
 }
 
-// nextField reads the first field of b. Fields that nobody knows are read, too,
-// so that they can be passed over.
-func nextField(b []byte) (field, []byte, error) {
-	tag, n := binary.Uvarint(b)
-	if n <= 0 || tag>>3 == 0 || tag>>3 > math.MaxInt32>>2 {
-		return field{}, nil, fmt.Errorf("%w: field number", ErrMalformed)
+// nextField reads the field at b[i] and returns where the next one is. Fields
+// that nobody knows are read, too, so that they can be passed over.
+func nextField(b []byte, i int) (field, int, error) {
+	var f field
+	f.tag, i = number(b, i)
+	if i < 0 || f.tag>>3 == 0 || f.tag>>3 > maxFieldNumber {
+		return f, 0, fmt.Errorf("%w: field number", ErrMalformed)
 	}
-	b = b[n:]
-	f := field{tag: tag}
-	size := 0
-	switch tag & 7 {
+	var size uint64
+	switch f.tag & 7 {
 	case wireVarint:
-		if f.value, n = binary.Uvarint(b); n <= 0 {
-			return field{}, nil, fmt.Errorf("%w: number", ErrMalformed)
+		if f.value, i = number(b, i); i < 0 {
+			return f, 0, fmt.Errorf("%w: number", ErrMalformed)
 		}
-		return f, b[n:], nil
+		return f, i, nil
 	case wireBytes:
-		length, n := binary.Uvarint(b)
-		if n <= 0 || length > uint64(len(b)-n) {
-			return field{}, nil, fmt.Errorf("%w: length of a field", ErrMalformed)
+		if size, i = number(b, i); i < 0 {
+			return f, 0, fmt.Errorf("%w: length of a field", ErrMalformed)
 		}
-		b, size = b[n:], int(length)
 	case wire64:
 		size = 8
 	case wire32:
 		size = 4
 	default:
-		return field{}, nil, fmt.Errorf("%w: type %d of a field", ErrMalformed, tag&7)
+		return f, 0, fmt.Errorf("%w: type %d of a field", ErrMalformed, f.tag&7)
 	}
-	if size > len(b) {
-		return field{}, nil, fmt.Errorf("%w: end within a field", ErrMalformed)
+	if size > uint64(len(b)-i) {
+		return f, 0, fmt.Errorf("%w: end within a field", ErrMalformed)
 	}
-	f.bytes = b[:size:size]
-	return f, b[size:], nil
+	end := i + int(size)
+	f.bytes = b[i:end:end]
+	return f, end, nil
+}
+
+// maxFieldNumber is the largest number that protobuf allows.
+const maxFieldNumber = 1<<29 - 1
+
+// number reads a varint at b[i] and returns where it ends, or a negative
+// position if it does not. Most are one byte long.
+func number(b []byte, i int) (uint64, int) {
+	if i < len(b) && b[i] < 0x80 {
+		return uint64(b[i]), i + 1
+	}
+	return longNumber(b, i)
+}
+
+func longNumber(b []byte, i int) (uint64, int) {
+	v, n := binary.Uvarint(b[i:])
+	if n <= 0 {
+		return 0, -1
+	}
+	return v, i + n
 }
 
 // Fragments calls write for an entry, and where its line is longer than MaxLine
