@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -67,7 +68,7 @@ func (s system) Info(ctx context.Context) (api.Info, error) {
 		Warnings:        s.warnings(),
 		Runtime:         rt.Name,
 		RuntimePath:     rt.Path,
-		RuntimeCommit:   rt.Commit,
+		RuntimeCommit:   cmp.Or(rt.Commit, rt.Version), // what clients print as its version
 	}
 	if facts.Cgroups.Mode == host.CgroupV2 {
 		info.CgroupVersion = "2"
