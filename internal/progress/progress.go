@@ -1,6 +1,6 @@
-// Package progress draws how far something that takes a while has come, as one
-// line of a terminal. It counts bytes and nothing else, and knows nothing of the
-// progress lines of the Engine API.
+// Package progress draws how far something that takes a while has come: as one
+// line of a terminal, or as a line for each of several things. It counts bytes
+// and nothing else, and does not read the progress lines of the Engine API.
 package progress
 
 import (
