@@ -328,6 +328,19 @@ func TestASourceThatFailsIsTheErrorAndEndsTheRequest(t *testing.T) {
 	}
 }
 
+// uncomparable is an error as archive/tar makes them: == on it panics.
+type uncomparable []string
+
+func (u uncomparable) Error() string { return strings.Join(u, ", ") }
+
+func TestASourceMayFailWithAnyError(t *testing.T) {
+	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }) //nolint:errcheck // a test
+	_, _, err := c.Create(t.Context(), "x", &failing{uncomparable{"bad", "header"}}, outlet.CreateOptions{})
+	if u := uncomparable(nil); !errors.As(err, &u) {
+		t.Errorf("got %v", err)
+	}
+}
+
 type failing struct{ err error }
 
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }

@@ -60,6 +60,9 @@ func (c *Client) upload(ctx context.Context, r request, v any) error {
 	return decode(resp, v)
 }
 
+// errSource stands in for why a source failed.
+var errSource = errors.New("the source of the request's body failed")
+
 // sourceReader remembers why its reader failed, and can be stopped.
 type sourceReader struct {
 	r io.Reader
@@ -81,6 +84,9 @@ func (s *sourceReader) Read(p []byte) (int, error) {
 		s.mu.Lock()
 		s.err = err
 		s.mu.Unlock()
+		// net/http compares what it gets with ==, which panics for errors that
+		// are slices, as those of archive/tar are.
+		err = errSource
 	}
 	return n, err
 }
