@@ -87,28 +87,30 @@ func (c *Client) replayable(req *request, o RequestOpts) bool {
 }
 
 // timeouts returns the deadline of an attempt and the time to wait for the head
-// of its answer; zero means none.
+// of its answer; zero means none. A stream or an upload has no deadline but its
+// context's: a log plugin may send nothing, not even the head, until somebody
+// logs a line.
 func (c *Client) timeouts(ctx context.Context, req *request, o RequestOpts) (deadline time.Time, headWait time.Duration) {
+	deadline, bounded := ctx.Deadline()
+	headWait = c.opts.ResponseHeaderTimeout
 	limit := c.opts.Timeout
 	if o.Timeout > 0 {
 		limit = o.Timeout
-	} else if limit == 0 {
-		if _, ok := ctx.Deadline(); !ok {
-			limit = DefaultTimeout
-		}
 	}
-	headWait = c.opts.ResponseHeaderTimeout
 	if req.stream || req.upload != nil {
+		if req.stream {
+			limit = o.Timeout
+		}
 		if limit > 0 && (headWait <= 0 || limit < headWait) {
 			headWait = limit
 		}
-		limit = 0
+		return deadline, headWait
+	}
+	if limit == 0 && !bounded {
+		limit = DefaultTimeout
 	}
 	if limit > 0 {
-		deadline = time.Now().Add(limit)
-	}
-	if d, ok := ctx.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
-		deadline = d
+		deadline = earlier(time.Now().Add(limit), deadline)
 	}
 	return deadline, headWait
 }
@@ -136,6 +138,9 @@ func (c *Client) attempt(ctx context.Context, req *request, b *callBuffers, o Re
 	cn.begin(ctx, deadline)
 	h, err := cn.exchange(req, b.head, headWait)
 	if err == nil {
+		if req.stream {
+			cn.widen()
+		}
 		return &answer{c: c, cn: cn, head: h, body: newBody(cn.br, h)}, final, nil
 	}
 	timedOut := isTimeout(err)
@@ -218,6 +223,9 @@ func (a *answer) finish() {
 		a.drain()
 	}
 	if a.cn.end() && a.body.ended && a.head.reusable && a.cn.br.Buffered() == 0 {
+		if a.cn.br.Size() > callBuffer {
+			a.cn.narrow()
+		}
 		a.c.pool.put(a.cn)
 		return
 	}

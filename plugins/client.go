@@ -65,8 +65,8 @@ type ClientOptions struct {
 	ResponseHeaderTimeout time.Duration
 	// Timeout bounds each attempt of an ordinary call, from connecting to the
 	// last byte. Zero means DefaultTimeout where the context of the call has no
-	// deadline; a negative value means no limit. Of a stream or an upload it
-	// bounds the wait for the head of the answer only.
+	// deadline; a negative value means no limit. Of an upload it bounds the wait
+	// for the answer after its end, unless it is zero; streams ignore it.
 	Timeout time.Duration
 	// StreamIdleTimeout ends a stream or an upload in which nothing moved for so
 	// long. Zero means no limit: logs may be silent for days.

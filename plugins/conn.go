@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -46,7 +47,7 @@ type conn struct {
 
 func newConn(nc net.Conn) *conn {
 	c := &conn{nc: nc, probe: newProbe(nc)}
-	c.br = bufio.NewReaderSize(readCounter{c}, 4<<10)
+	c.narrow()
 	return c
 }
 
@@ -76,6 +77,38 @@ func (c *conn) begin(ctx context.Context, deadline time.Time) {
 func (c *conn) setDeadline(t time.Time) {
 	c.limited = !t.IsZero()
 	_ = c.nc.SetDeadline(t) // fails only if closed, which the next use shows
+}
+
+// Sizes of a connection's buffer: answers are short, streams are long.
+const (
+	callBuffer   = 4 << 10
+	streamBuffer = 128 << 10
+)
+
+// widen gives the connection a buffer for a stream. What was read ahead stays.
+func (c *conn) widen() {
+	ahead, _ := c.br.Peek(c.br.Buffered()) // cannot fail: it is there
+	c.br = bufio.NewReaderSize(&prefixed{bytes.Clone(ahead), readCounter{c}}, streamBuffer)
+}
+
+// narrow undoes widen, when nothing is read ahead.
+func (c *conn) narrow() {
+	c.br = bufio.NewReaderSize(readCounter{c}, callBuffer)
+}
+
+// prefixed reads first what is left of bytes, then from r.
+type prefixed struct {
+	first []byte
+	r     readCounter
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.first) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.r.Read(b)
 }
 
 // interrupt wakes whoever is blocked on the connection.
@@ -189,7 +222,7 @@ func (c *conn) readHead(wait time.Duration) (head, error) {
 	h, err := readHead(c.br)
 	switch {
 	case err == nil:
-		c.restoreReadDeadline()
+		c.restoreDeadline()
 	case isTimeout(err) && c.ctx.Err() == nil:
 		err = &timeoutError{"no answer within " + wait.String()}
 	}
@@ -231,8 +264,8 @@ func (c *conn) exchangeSideBySide(req *request, buf []byte, headWait time.Durati
 	r := <-answer
 	switch {
 	case r.err == nil:
-		if waits {
-			c.restoreReadDeadline()
+		if werr == nil {
+			c.restoreDeadline()
 		}
 		r.head.reusable = r.head.reusable && werr == nil
 		return r.head, nil
@@ -251,9 +284,9 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// restoreReadDeadline takes a shorter deadline for the head back.
-func (c *conn) restoreReadDeadline() {
-	_ = c.nc.SetReadDeadline(c.deadline)
+// restoreDeadline takes shorter deadlines for parts of the call back.
+func (c *conn) restoreDeadline() {
+	_ = c.nc.SetDeadline(c.deadline)
 	if c.ctx.Err() != nil {
 		c.interrupt()
 	}

@@ -341,6 +341,28 @@ func TestD04StreamOutlivesTheTimeout(t *testing.T) {
 	}
 }
 
+// Nobody logs a line for longer than calls may take, and a server of Go's kind
+// sends not even the head until there is one.
+func TestD04SilentStreamIsNoFailure(t *testing.T) {
+	p := pluginstest.Start(t, filepath.Join(t.TempDir(), "p.sock"))
+	p.Handle("LogDriver.ReadLogs", func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(100 * time.Millisecond)
+		io.WriteString(w, "line")
+	})
+	c := client(t, p.Addr, plugins.ClientOptions{Timeout: 20 * time.Millisecond})
+	s, err := c.StreamContext(t.Context(), "LogDriver.ReadLogs", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if b, err := io.ReadAll(s); string(b) != "line" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := c.StreamContext(t.Context(), "LogDriver.ReadLogs", nil, plugins.WithRequestTimeout(20*time.Millisecond)); err == nil {
+		t.Error("a limit that was asked for is not kept")
+	}
+}
+
 func TestStreamEndsWithItsContextAndWithClose(t *testing.T) {
 	silent := func(c net.Conn) {
 		readRequest(bufio.NewReader(c))
