@@ -82,18 +82,29 @@ func (w *waitingClient) try(ctx context.Context, call func(context.Context, *plu
 		t := time.NewTimer(unreachableFor)
 		select {
 		case <-changed:
-			t.Stop()
 		case <-t.C:
-			return err
+			if !w.u.socketGone(ctx, p) {
+				return err
+			}
+			w.u.restartUnreachable(p)
+			select {
+			case <-changed:
+			case <-w.u.ended:
+				return errClosed
+			case <-ctx.Done():
+				return err
+			}
 		case <-ctx.Done():
 			t.Stop()
 			return err
 		}
+		t.Stop()
 	}
 }
 
 // unreachableFor is how long after a failed connection the end of the plugin's
-// process is waited for.
+// process is waited for, and its socket may be missing, for example because the
+// plugin listens afresh.
 const unreachableFor = time.Second
 
 func (w *waitingClient) open(p outlet.Plugin) (*plugins.Client, error) {

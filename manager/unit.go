@@ -71,6 +71,10 @@ type life struct {
 	lastExit  *outlet.Exit
 	failure   string
 
+	// unreachable says that the process is being ended because its socket is
+	// gone.
+	unreachable bool
+
 	// abort ends the launch that is under way; nil if there is none.
 	abort context.CancelFunc
 	// started and stopped are told when the launch, the ending that is under
@@ -274,7 +278,7 @@ func (u *unit) onLaunched(ctx context.Context, kind launchKind, task runtime.Tas
 
 func (u *unit) onReady(ctx context.Context, kind launchKind) {
 	l := &u.life
-	l.readyAt = u.m.now()
+	l.readyAt, l.unreachable = u.m.now(), false
 	switch kind {
 	case launchFirst:
 		l.rec.Enabled = true

@@ -27,7 +27,7 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 		return fail(os.NewSyscallError("fstat", err))
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		return fail(fmt.Errorf("%s is not a socket", filepath.Base(path)))
+		return fail(fmt.Errorf("%s is not a socket: %w", filepath.Base(path), unix.ENOTSOCK))
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(fd))
