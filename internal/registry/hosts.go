@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,6 +17,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/sirupsen/logrus"
 
 	"github.com/outletd/outlet"
 )
@@ -89,7 +92,7 @@ func (c *Client) configured(name string) ([]host, error) {
 		o.DefaultScheme = "http"                             // after TLS was tried: see ConfigureHosts
 		o.DefaultTLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // what an insecure registry is
 	}
-	ctx := context.Background() //nolint:forbidigo // only for its log
+	ctx := log.WithLogger(context.Background(), quiet()) //nolint:forbidigo // only for its log
 	found, err := config.ConfigureHosts(ctx, o)(name)
 	if err != nil {
 		return nil, fmt.Errorf("configure registry %s: %w", name, err)
@@ -102,6 +105,13 @@ func (c *Client) configured(name string) ([]host, error) {
 		hosts[i] = host{h, idle}
 	}
 	return hosts, nil
+}
+
+// quiet is a logger for what containerd says about each host it is asked for.
+func quiet() *log.Entry {
+	l := logrus.New()
+	l.SetOutput(io.Discard)
+	return logrus.NewEntry(l)
 }
 
 func (c *Client) mirror(scheme, name, path string) (host, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -109,6 +110,22 @@ func (r *Repository) document(ctx context.Context, object string, wanted digest.
 		caps |= docker.HostCapabilityResolve
 	}
 	q := request{method: http.MethodGet, path: "manifests/" + object, header: http.Header{"Accept": accept}}
+	for attempt := 1; ; attempt++ {
+		m, err := r.documentOnce(ctx, caps, wanted, q)
+		if !errors.Is(err, errBody) || attempt >= r.c.cfg.Attempts || ctx.Err() != nil {
+			return m, err
+		}
+		if err := sleep(ctx, retryPolicy{c: r.c}.backoff(attempt)); err != nil {
+			return Manifest{}, err
+		}
+	}
+}
+
+// errBody is the cause of what broke off after its answer had begun: making the
+// request again is up to who reads.
+var errBody = errors.New("the answer broke off")
+
+func (r *Repository) documentOnce(ctx context.Context, caps docker.HostCapabilities, wanted digest.Digest, q request) (Manifest, error) {
 	var m Manifest
 	err := r.read(ctx, caps, distrust{of: wanted}, q, []int{http.StatusOK}, func(e *endpoint, resp *http.Response) error {
 		raw, err := r.readBounded(e, resp, r.c.cfg.MaxManifest, "manifest")
@@ -141,7 +158,7 @@ func (r *Repository) readBounded(e *endpoint, resp *http.Response, limit int64, 
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, &Error{Host: e.RegistryHost.Host, Reason: "read the " + what + ": " + err.Error(), Err: err}
+		return nil, &Error{Host: e.RegistryHost.Host, Reason: "read the " + what + ": " + err.Error(), Err: errors.Join(errBody, err)}
 	}
 	if int64(len(raw)) > limit {
 		return nil, errTooLarge(what, limit)

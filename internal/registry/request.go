@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 )
 
@@ -53,7 +54,7 @@ func (r *Repository) do(ctx context.Context, e *endpoint, q request, success ...
 				resp.Body.Close() //nolint:errcheck,gosec // only read from
 				continue
 			}
-			if said := answerError(e.RegistryHost.Host, resp); errors.Is(err, docker.ErrInvalidAuthorization) || errors.Is(err, errForeignChallenge) {
+			if said := answerError(e.RegistryHost.Host, resp); errors.Is(err, docker.ErrInvalidAuthorization) || errors.Is(err, errForeignChallenge) || errdefs.IsNotImplemented(err) {
 				return nil, said
 			}
 			return nil, requestError(ctx, e.RegistryHost.Host, req, err)

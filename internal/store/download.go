@@ -194,7 +194,7 @@ func (s *Store) transfer(ctx context.Context, dl *download, w io.Writer, fetch F
 			}
 			dl.advance(int64(n))
 		}
-		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
+		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF { //nolint:errorlint // exactly what ReadAtLeast returns
 			return src.Host(), false, rerr
 		}
 		if rerr != nil && dl.position() < dl.desc.Size && n == 0 {

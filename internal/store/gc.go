@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -65,7 +66,15 @@ var sweepMark = []byte("outlet: made to be collected\n")
 // markDirty makes the next collection compare files with metadata. A collection
 // only does so where it knows that something was removed, and what a process
 // removed that then died, the next one does not know.
-func (s *Store) markDirty(ctx context.Context) error {
+func (s *Store) markDirty(ctx context.Context) (err error) {
+	// Under a lease, because an ingest without one stays for a day if this is
+	// cut off.
+	a, err := s.newArtifact(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Release(ctx)) }()
+	ctx = a.context(ctx)
 	desc := ocispec.Descriptor{Digest: digest.FromBytes(sweepMark), Size: int64(len(sweepMark))}
 	if err := content.WriteBlob(ctx, s.Content(), "sweep-"+rand.Text(), bytes.NewReader(sweepMark), desc); err != nil {
 		return err

@@ -199,18 +199,20 @@ func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, fetch Fetch, o 
 	return nil
 }
 
-// putDocuments stores the manifest and the config in one transaction.
+// putDocuments stores the manifest and the config. Not in one transaction: a
+// writer of the content store must not be made within one, or it waits for a
+// collection that waits for another writer that waits for the transaction.
 func (s *Store) putDocuments(ctx context.Context, r Remote) error {
-	put := func(ctx context.Context, desc ocispec.Descriptor, raw []byte) error {
-		return content.WriteBlob(ctx, s.Content(), "document-"+rand.Text(), bytes.NewReader(raw), ocispec.Descriptor{Digest: desc.Digest, Size: int64(len(raw))})
-	}
-	return s.meta.Update(func(tx *bbolt.Tx) error {
-		ctx := boltutil.WithTransaction(s.Context(ctx), tx)
-		if err := put(ctx, r.Manifest, r.RawManifest); err != nil {
+	for _, doc := range []struct {
+		of  ocispec.Descriptor
+		raw []byte
+	}{{r.Manifest, r.RawManifest}, {r.Config, r.RawConfig}} {
+		desc := ocispec.Descriptor{Digest: doc.of.Digest, Size: int64(len(doc.raw))}
+		if err := content.WriteBlob(s.Context(ctx), s.Content(), "document-"+rand.Text(), bytes.NewReader(doc.raw), desc); err != nil {
 			return err
 		}
-		return put(ctx, r.Config, r.RawConfig)
-	})
+	}
+	return nil
 }
 
 // PutManifest stores a manifest made here and returns the artifact that holds
@@ -327,6 +329,7 @@ func (p *puller) unpack(ctx context.Context) (rootfs.Applied, error) {
 			return ctx.Err()
 		}
 	}
+	done := 0
 	opts := rootfs.ApplyOptions{
 		Limits:   p.o.Limits,
 		TempDir:  filepath.Join(p.s.root, "tmp"),
@@ -334,7 +337,10 @@ func (p *puller) unpack(ctx context.Context) (rootfs.Applied, error) {
 		Lock:     p.s.unpacking.lock,
 		Known:    p.s.knownDiffID,
 		Learned:  p.s.learnDiffID,
-		Done:     func(i int) { p.report.set(layers[i].Blob, LayerComplete, nil) },
+		Done: func(i int) {
+			done = i + 1
+			p.report.set(layers[i].Blob, LayerComplete, nil)
+		},
 	}
 	open := func(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 		select {
@@ -358,9 +364,14 @@ func (p *puller) unpack(ctx context.Context) (rootfs.Applied, error) {
 		applied, err := rootfs.ApplyLayers(p.a.context(ctx), p.s.snapshots(), layers, open, opts)
 		// What was read while it arrived and broke off is read again. The layers
 		// below are not: they have their names.
-		if !errors.Is(err, errInterrupted) || tries >= maxRestarts || ctx.Err() != nil {
-			return applied, err
+		if errors.Is(err, errInterrupted) && tries < maxRestarts && ctx.Err() == nil {
+			continue
 		}
+		if err != nil && done < len(layers) && ctx.Err() == nil {
+			// If the bytes turn out to be the wrong ones, that is the reason.
+			_ = arrived(ctx, layers[done].Blob) // its error is the download's, which is reported
+		}
+		return applied, err
 	}
 }
 
