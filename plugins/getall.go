@@ -20,46 +20,7 @@ import (
 // and the same error is reported again. When ctx ends, what was found by then is
 // returned.
 func (r *Registry) GetAll(ctx context.Context, subsystem string) ([]*Plugin, error) {
-	if err := r.alive(ctx); err != nil {
-		return nil, err
-	}
-	var found []selected
-	scanErr := r.dirs().scan(func(s selected) error {
-		found = append(found, s)
-		return nil
-	})
-	type result struct {
-		plugin *Plugin
-		err    error
-	}
-	results := make([]result, len(found))
-	use := func(i int, e *entry) {
-		if err := r.runHandlers(ctx, e, subsystem); err != nil {
-			results[i].err = err
-		} else {
-			results[i].plugin = e.plugin
-		}
-	}
-	var wg sync.WaitGroup
-	for i, s := range found {
-		if e := r.active(s); e != nil {
-			use(i, e)
-			continue
-		}
-		if err := r.failedBefore(s); err != nil {
-			results[i].err = err
-			continue
-		}
-		wg.Go(func() {
-			e, err := r.probe(ctx, s)
-			if err != nil {
-				results[i].err = err
-				return
-			}
-			use(i, e)
-		})
-	}
-	wg.Wait()
+	results, scanErr := r.activateAll(ctx, subsystem)
 	var all []*Plugin
 	errs := []error{scanErr}
 	for _, res := range results {
@@ -71,6 +32,75 @@ func (r *Registry) GetAll(ctx context.Context, subsystem string) ([]*Plugin, err
 	}
 	slices.SortFunc(all, func(a, b *Plugin) int { return strings.Compare(a.name, b.name) })
 	return all, errors.Join(errs...)
+}
+
+// Discovered is what is known about a name that a file defines.
+type Discovered struct {
+	// Name is the plugin's name, Path the file that defines it.
+	Name, Path string
+	// Plugin is the plugin if it is active.
+	Plugin *Plugin
+	// Err is why it is not.
+	Err error
+}
+
+// Discover activates all plugins as GetAll does, whatever they serve, and
+// returns them and those that cannot be used, sorted by name. The error joins
+// the directories that could not be read.
+func (r *Registry) Discover(ctx context.Context) ([]Discovered, error) {
+	results, err := r.activateAll(ctx, "")
+	all := make([]Discovered, 0, len(results))
+	for _, res := range results {
+		all = append(all, Discovered{res.file.name, res.file.file.path, res.plugin, res.err})
+	}
+	slices.SortFunc(all, func(a, b Discovered) int { return strings.Compare(a.Name, b.Name) })
+	return all, err
+}
+
+// A result is a plugin that is active, or why it is not.
+type result struct {
+	file   selected
+	plugin *Plugin
+	err    error
+}
+
+// activateAll activates whatever the directories have, side by side. The error
+// is that of the directories.
+func (r *Registry) activateAll(ctx context.Context, subsystem string) ([]result, error) {
+	if err := r.alive(ctx); err != nil {
+		return nil, err
+	}
+	var results []result
+	err := r.dirs().scan(func(s selected) error {
+		results = append(results, result{file: s})
+		return nil
+	})
+	use := func(res *result, e *entry) {
+		if res.err = r.runHandlers(ctx, e, subsystem); res.err == nil {
+			res.plugin = e.plugin
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range results {
+		res := &results[i]
+		if e := r.active(res.file); e != nil {
+			use(res, e)
+			continue
+		}
+		if res.err = r.failedBefore(res.file); res.err != nil {
+			continue
+		}
+		wg.Go(func() {
+			e, err := r.probe(ctx, res.file)
+			if err != nil {
+				res.err = err
+				return
+			}
+			use(res, e)
+		})
+	}
+	wg.Wait()
+	return results, err
 }
 
 // failedBefore returns why the plugin failed the last time, if that was not long

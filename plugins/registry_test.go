@@ -260,6 +260,24 @@ func TestD16GetAllHasEachPluginOnceAndSorted(t *testing.T) {
 	}
 }
 
+func TestDiscoverShowsEverything(t *testing.T) {
+	tr := newTree(t)
+	tr.plugin("good", volumeDriver, "NetworkDriver")
+	tr.socket(filepath.Join(tr.sock, "dead.sock"))
+	tr.write(filepath.Join(tr.a, "nonsense.spec"), "nonsense")
+	all, err := tr.registry().Discover(t.Context())
+	must(t, err)
+	if len(all) != 3 || all[0].Name != "dead" || all[1].Name != "good" || all[2].Name != "nonsense" {
+		t.Fatalf("found %+v", all)
+	}
+	if all[0].Err == nil || all[0].Plugin != nil || all[2].Err == nil || all[2].Path != filepath.Join(tr.a, "nonsense.spec") {
+		t.Errorf("found %+v", all)
+	}
+	if good := all[1]; good.Err != nil || !good.Plugin.Implements("NetworkDriver") || good.Plugin.Origin() != good.Path {
+		t.Errorf("found %+v", good)
+	}
+}
+
 func TestD22UnknownNameIsCancellableAndShowsProgress(t *testing.T) {
 	r := newTree(t).registry()
 	start := time.Now()
