@@ -133,7 +133,7 @@ func (m *Manager) Disable(ctx context.Context, name string, force bool) error {
 	if !p.Enabled && p.Status.State != outlet.StateFailed {
 		return outlet.Errorf(errdefs.ErrConflict, "plugin is already disabled: plugin %s found but disabled", p.Name)
 	}
-	if err := m.disable(ctx, u, force); err != nil {
+	if err := m.disable(ctx, u, force, true); err != nil {
 		return err
 	}
 	m.afterChange(u, EventDisable, "disable")
@@ -141,8 +141,9 @@ func (m *Manager) Disable(ctx context.Context, name string, force bool) error {
 }
 
 // disable is Disable with the operation lock held. What the user wants is
-// stored first: if the daemon dies half-way, the next one finishes.
-func (m *Manager) disable(ctx context.Context, u *unit, force bool) error {
+// stored first: if the daemon dies half-way, the next one finishes. Without wish
+// it only stops the plugin, and nothing is stored.
+func (m *Manager) disable(ctx context.Context, u *unit, force, wish bool) error {
 	if err := u.beginClosing(force); err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func (m *Manager) disable(ctx context.Context, u *unit, force bool) error {
 		// Or nobody could talk to the daemon any more.
 		m.cfg.AuthzChain.Remove(p.Name)
 	}
-	if !u.damaged {
+	if !u.damaged && wish {
 		if err := m.setEnabled(ctx, u, false); err != nil {
 			return err
 		}
@@ -181,10 +182,15 @@ func (m *Manager) Remove(ctx context.Context, name string, force bool) error {
 		return outlet.Errorf(errdefs.ErrConflict, "plugin %s is enabled", p.Name)
 	}
 	if p.Status.State != outlet.StateDisabled {
-		if err := m.disable(ctx, u, true); err != nil {
+		// Its record goes as it is: if the daemon dies before that, the plugin
+		// is what it was.
+		if err := m.disable(ctx, u, true, false); err != nil {
 			return fmt.Errorf("plugin %s could not be stopped and is not removed: %w", p.Name, err)
 		}
 		if p.Enabled {
+			if err := u.do(func() { u.life.rec.Enabled = false; u.publish() }); err != nil {
+				return err
+			}
 			m.afterChange(u, EventDisable, "disable")
 		}
 	}

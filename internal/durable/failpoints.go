@@ -17,55 +17,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/durable/failpoint"
 )
 
 // Failpoints says whether this build has failpoints.
 const Failpoints = true
-
-// The environment of a build with failpoints.
-const (
-	// EnvControl names the unix socket on which the process takes [Order]s;
-	// without it nothing is counted.
-	EnvControl = "OUTLET_FAILPOINTS"
-	// EnvMutant takes things out of the program: a list, separated by spaces,
-	// of "op:site" as in [Point], of which the call is left out and counts as
-	// done. "sync:database" are the syncs of the database.
-	EnvMutant = "OUTLET_MUTANT"
-	// EnvSyncfs has syncfs tell the file system itself, for one that the kernel
-	// does not tell: by setting the extended attribute [SyncfsAttr].
-	EnvSyncfs = "OUTLET_SYNCFS_ATTR"
-	// SyncfsAttr is set on a directory instead of calling syncfs.
-	SyncfsAttr = "user.outlet.syncfs"
-)
-
-// Point is a call that was made.
-type Point struct {
-	Op, Site, Subject string
-	Took              time.Duration
-}
-
-// Order is what the process is told on its control socket, one JSON object a
-// line; it answers each with a [State].
-type Order struct {
-	// Do is "reset" (forget points and plans), "arm" (reset, and do Act at
-	// point N), "look", or "go" (let what was stopped go on).
-	Do string
-	N  int // from 1
-	// Act is "before", "after" (end the process with SIGKILL before or after
-	// the call), "during" (Delay after it began), "fail" (return Errno instead
-	// of calling), "stop" (wait before the call for "go").
-	Act   string
-	Delay time.Duration
-	Errno int
-}
-
-// State is the answer to an [Order].
-type State struct {
-	Points  []Point
-	Reached bool // the armed point
-	Stopped bool // and the process waits there
-	Err     string
-}
 
 // control is the state of the points of this process. It is the one global
 // thing in this package, and not part of what is shipped.
@@ -73,15 +30,15 @@ type control struct {
 	mutants  []string
 	mu       sync.Mutex
 	counting bool
-	points   []Point
-	order    *Order
+	points   []failpoint.Point
+	order    *failpoint.Order
 	reached  bool
 	stopped  chan struct{} // closed by "go"; nil if nothing waits
 }
 
 var theControl = sync.OnceValue(func() *control {
-	c := &control{mutants: strings.Fields(os.Getenv(EnvMutant))}
-	socket := os.Getenv(EnvControl)
+	c := &control{mutants: strings.Fields(os.Getenv(failpoint.EnvMutant))}
+	socket := os.Getenv(failpoint.EnvControl)
 	if socket == "" {
 		return c
 	}
@@ -91,6 +48,13 @@ var theControl = sync.OnceValue(func() *control {
 		panic(err)
 	}
 	c.counting = true
+	if first := os.Getenv(failpoint.EnvOrder); first != "" {
+		var o failpoint.Order
+		if err := json.Unmarshal([]byte(first), &o); err != nil {
+			panic(err)
+		}
+		c.obey(o)
+	}
 	go c.serve(l)
 	return c
 })
@@ -109,7 +73,7 @@ func (c *control) talk(conn net.Conn) {
 	defer conn.Close()
 	enc := json.NewEncoder(conn)
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
-		var o Order
+		var o failpoint.Order
 		err := json.Unmarshal(lines.Bytes(), &o)
 		st := c.obey(o)
 		if err != nil {
@@ -121,10 +85,10 @@ func (c *control) talk(conn net.Conn) {
 	}
 }
 
-func (c *control) obey(o Order) State {
+func (c *control) obey(o failpoint.Order) failpoint.State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := State{Points: slices.Clone(c.points), Reached: c.reached, Stopped: c.stopped != nil}
+	st := failpoint.State{Points: slices.Clone(c.points), Reached: c.reached, Stopped: c.stopped != nil}
 	switch o.Do {
 	case "arm", "reset":
 		c.points, c.order, c.reached = nil, nil, false
@@ -143,6 +107,9 @@ func (c *control) obey(o Order) State {
 	return st
 }
 
+// between are functions that only pass a call on to this package.
+var between = []string{"metadata.(*DB).Update", "metadata.update"}
+
 // caller is the function outside this package that called.
 func caller() string {
 	var pcs [16]uintptr
@@ -150,7 +117,7 @@ func caller() string {
 	for {
 		f, more := frames.Next()
 		name := path.Base(f.Function)
-		if !strings.HasPrefix(name, "durable.") && !strings.Contains(f.Function, "go.etcd.io/") {
+		if !strings.HasPrefix(name, "durable.") && !slices.Contains(between, name) {
 			// Closures are of the function around them.
 			name, _, _ = strings.Cut(name, ".func")
 			return name
@@ -162,10 +129,10 @@ func caller() string {
 }
 
 // enter counts a point and returns what is to happen at it.
-func (c *control) enter(op, site, subject string) (int, *Order, chan struct{}) {
+func (c *control) enter(op, site, subject string) (int, *failpoint.Order, chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.points = append(c.points, Point{Op: op, Site: site, Subject: subject})
+	c.points = append(c.points, failpoint.Point{Op: op, Site: site, Subject: subject})
 	n := len(c.points)
 	if c.order == nil || c.order.N != n {
 		return n, nil, nil
@@ -232,10 +199,10 @@ func die() {
 }
 
 func syncfs(fd int) error {
-	if os.Getenv(EnvSyncfs) == "" {
+	if os.Getenv(failpoint.EnvSyncfs) == "" {
 		return unix.Syncfs(fd)
 	}
-	return unix.Fsetxattr(fd, SyncfsAttr, []byte("1"), 0)
+	return unix.Fsetxattr(fd, failpoint.SyncfsAttr, []byte("1"), 0)
 }
 
 func leased[T any](with, without T) T {

@@ -1,0 +1,231 @@
+package crash
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet/internal/durable/failpoint"
+)
+
+// tarOf is an archive of the files.
+func tarOf(t testing.TB, files map[string]string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range []string{"config.json", "rootfs/x"} {
+		if err := w.WriteHeader(&tar.Header{Name: name, Size: int64(len(files[name])), Mode: 0o755}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(files[name])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// quiet is for how long nothing must have happened for an operation to be over.
+const quiet = 60 * time.Millisecond
+
+// settle waits until the daemon does nothing any more, and returns its points.
+func (w *world) settle() (failpoint.State, error) {
+	last := -1
+	var since time.Time
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		select {
+		case <-w.dead:
+			return failpoint.State{}, errDead
+		default:
+		}
+		st, err := failpoint.Send(w.path("c"), failpoint.Order{Do: "look"})
+		if err != nil {
+			continue // it is ending, or has not begun
+		}
+		if len(st.Points) != last {
+			last, since = len(st.Points), time.Now()
+		} else if time.Since(since) > quiet {
+			return st, nil
+		}
+	}
+	return failpoint.State{}, errors.New("the daemon does not come to rest")
+}
+
+// do runs the operation in a world at the stage before it, with the order, and
+// returns what the operation said and what was passed. errDead: the daemon has
+// ended meanwhile.
+func (o operation) do(w *world, order failpoint.Order) (opErr error, st failpoint.State, err error) { //nolint:revive // two errors
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if o.boot {
+		if err := w.begin(true, order); err != nil {
+			return nil, st, err
+		}
+		opErr = w.ready()
+	} else {
+		if err := w.begin(true, failpoint.Order{}); err != nil {
+			return nil, st, err
+		}
+		if err := w.ready(); err != nil {
+			return nil, st, err
+		}
+		if err := w.expect(o.before); err != nil {
+			return nil, st, fmt.Errorf("before %s: %w", o.name, err)
+		}
+		if _, err := w.settle(); err != nil {
+			return nil, st, err
+		}
+		w.order(order)
+		opErr = o.run(ctx, w)
+	}
+	st, err = w.settle()
+	return opErr, st, err
+}
+
+// count runs the operation once and returns the points it passes.
+func (o operation) count(t *testing.T, s *stages) []failpoint.Point {
+	t.Helper()
+	w := newWorld(t, s.dir(o.from))
+	w.flags = s.flags
+	opErr, st, err := o.do(w, failpoint.Order{Do: "reset"})
+	if err := errors.Join(opErr, err); err != nil {
+		t.Fatalf("%s: %v\n%s", o.name, err, w.lastLog())
+	}
+	if err := w.expect(o.after); err != nil {
+		t.Fatalf("after %s: %v\n%s", o.name, err, w.lastLog())
+	}
+	if err := w.raze(); err != nil {
+		t.Fatalf("after %s: %v\n%s", o.name, err, w.lastLog())
+	}
+	w.kill()
+	return st.Points
+}
+
+// visit is one run of a walk: something happens at one point.
+type visit struct {
+	order failpoint.Order
+	point failpoint.Point
+}
+
+func (v visit) String() string {
+	s := fmt.Sprintf("%s %d (%s in %s, %s)", v.order.Act, v.order.N, v.point.Op, v.point.Site, v.point.Subject)
+	if v.order.Errno != 0 {
+		s += " " + unix.ErrnoName(unix.Errno(v.order.Errno))
+	}
+	return s
+}
+
+// walk makes the visits, some of them at the same time.
+func walk(t *testing.T, visits []visit, f func(visit) error) {
+	t.Helper()
+	work := make(chan visit)
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for v := range work {
+				if err := f(v); err != nil {
+					t.Errorf("%s:\n%v", v, err)
+				}
+			}
+		})
+	}
+	for _, v := range visits {
+		work <- v
+	}
+	close(work)
+	wg.Wait()
+}
+
+// kills are the visits of the walk that ends the daemon.
+func kills(points []failpoint.Point) []visit {
+	var l []visit
+	for i, p := range points {
+		l = append(l, visit{failpoint.Order{Do: "arm", N: i + 1, Act: "before"}, p})
+		if thorough() {
+			l = append(l, visit{failpoint.Order{Do: "arm", N: i + 1, Act: "during", Delay: p.Took / 2}, p})
+		}
+		if thorough() || i == len(points)-1 {
+			l = append(l, visit{failpoint.Order{Do: "arm", N: i + 1, Act: "after"}, p})
+		}
+	}
+	return sample(l)
+}
+
+// sample leaves some visits out of a long walk, unless all are wanted: those
+// that are alike in what is called, and from where.
+func sample(l []visit) []visit {
+	if thorough() {
+		return l
+	}
+	seen := map[string]int{}
+	var some []visit
+	for i, v := range l {
+		key := v.point.Op + v.point.Site + v.order.Act
+		if seen[key]++; seen[key] <= 2 || i == len(l)-1 {
+			some = append(some, v)
+		}
+	}
+	return some
+}
+
+// only limits the operations to one, for work on it.
+func only(name string) bool {
+	want := os.Getenv("OUTLET_CRASH_OP")
+	return want == "" || want == name
+}
+
+func TestNothingIsLostOrLeftWhenTheDaemonIsKilled(t *testing.T) {
+	s := newStages(t)
+	for _, o := range operations(s.tar) {
+		if !only(o.name) {
+			continue
+		}
+		t.Run(o.name, func(t *testing.T) {
+			points := o.count(t, s)
+			visits := kills(points)
+			began := time.Now()
+			walk(t, visits, func(v visit) error { return o.kill(t, s, v) })
+			t.Logf("%s: %d points, killed %d times in %v", o.name, len(points), len(visits), time.Since(began).Round(time.Millisecond))
+		})
+	}
+}
+
+// kill makes one visit: the daemon ends, another one starts, and what is there
+// must be what was or what was to be.
+func (o operation) kill(t *testing.T, s *stages, v visit) error {
+	w := newWorld(t, s.dir(o.from))
+	defer w.end()
+	w.flags = s.flags
+	opErr, _, err := o.do(w, v.order)
+	if err != nil && !errors.Is(err, errDead) {
+		return fmt.Errorf("%w\n%s", err, w.lastLog())
+	}
+	w.kill()
+	want := []view{o.after}
+	if opErr != nil { // not acknowledged
+		want = append(want, o.before)
+	}
+	if err := w.begin(false, failpoint.Order{}); err != nil {
+		return err
+	}
+	if err := w.ready(); err != nil {
+		return fmt.Errorf("start again: %w\n%s", err, w.lastLog())
+	}
+	if err := w.expect(want...); err != nil {
+		return fmt.Errorf("%w\n%s", err, w.lastLog())
+	}
+	if err := w.raze(); err != nil {
+		return fmt.Errorf("%w\n%s", err, w.lastLog())
+	}
+	return nil
+}

@@ -1,0 +1,246 @@
+package crash
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable/failpoint"
+)
+
+// operation is one of those that are walked.
+type operation struct {
+	name string
+	// from is the stage it begins at.
+	from stage
+	// run does it.
+	run func(ctx context.Context, w *world) error
+	// before and after are what there is then.
+	before, after view
+	// boot says that it is the start of a daemon itself: run is not called.
+	boot bool
+	// crash prepares the root further by ending the daemon in an operation.
+	crash func(w *world)
+}
+
+// stage is a root that was made once and is copied.
+type stage int
+
+const (
+	empty    stage = iota // a root without plugins
+	created               // a disabled plugin
+	enabled               // an enabled plugin
+	withVol               // the same with a volume
+	mounted               // the same with the volume mounted, a file in it
+	littered              // as created, and the daemon ended in another create
+)
+
+var views = map[stage]view{
+	empty:    {},
+	created:  {Plugin: true},
+	enabled:  {Plugin: true, Enabled: true},
+	withVol:  {Plugin: true, Enabled: true, Volume: true},
+	mounted:  {Plugin: true, Enabled: true, Volume: true, Mounted: true, Datum: true},
+	littered: {Plugin: true},
+}
+
+func create(ctx context.Context, w *world, name, tar string) error {
+	f, err := os.Open(tar)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, _, err = w.c.Create(ctx, name, f, outlet.CreateOptions{})
+	return err
+}
+
+// keep writes a file into the mounted volume, durably.
+func keep(mountpoint string) error {
+	f, err := os.Create(filepath.Join(mountpoint, "datum"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(datum); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	d, err := os.Open(mountpoint)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// operations are all that are walked; tar is the plugin's archive.
+func operations(tar string) []operation {
+	set := views[created]
+	set.Set = true
+	mountedNow := views[mounted]
+	mountedNow.Datum = false
+	return []operation{
+		{name: "create", from: empty, after: views[created], run: func(ctx context.Context, w *world) error {
+			return create(ctx, w, name, tar)
+		}},
+		{name: "enable", from: created, before: views[created], after: views[enabled], run: func(ctx context.Context, w *world) error {
+			return w.c.Enable(ctx, name, outlet.EnableOptions{})
+		}},
+		{name: "disable", from: enabled, before: views[enabled], after: views[created], run: func(ctx context.Context, w *world) error {
+			return w.c.Disable(ctx, name, false)
+		}},
+		{name: "set", from: created, before: views[created], after: set, run: func(ctx context.Context, w *world) error {
+			return w.c.Set(ctx, name, outlet.SetOptions{Set: []string{"TMPFS_SIZE=1m"}})
+		}},
+		{name: "remove", from: created, before: views[created], run: func(ctx context.Context, w *world) error {
+			return w.c.Remove(ctx, name, false)
+		}},
+		{name: "remove by force", from: withVol, before: views[withVol], run: func(ctx context.Context, w *world) error {
+			return w.c.Remove(ctx, name, true)
+		}},
+		{name: "restart", from: mounted, before: views[mounted], after: views[mounted], run: restart},
+		{name: "volume create", from: enabled, before: views[enabled], after: views[withVol], run: func(ctx context.Context, w *world) error {
+			_, err := w.c.VolumeCreate(ctx, outlet.VolumeCreate{Name: volume, Driver: name})
+			return err
+		}},
+		{name: "volume mount", from: withVol, before: views[withVol], after: mountedNow, run: func(ctx context.Context, w *world) error {
+			_, err := w.c.VolumeMount(ctx, volume, mount)
+			return err
+		}},
+		{name: "volume unmount", from: mounted, before: views[mounted], after: views[withVol], run: func(ctx context.Context, w *world) error {
+			return w.c.VolumeUnmount(ctx, volume, mount)
+		}},
+		{name: "volume remove", from: withVol, before: views[withVol], after: views[enabled], run: func(ctx context.Context, w *world) error {
+			return w.c.VolumeRemove(ctx, volume, false)
+		}},
+		{name: "start with a garbage collection", from: littered, before: views[created], after: views[created], boot: true},
+		{name: "start with a mounted volume", from: mounted, before: views[mounted], after: views[mounted], boot: true},
+	}
+}
+
+// restart ends the plugin's process and waits for the next one.
+func restart(ctx context.Context, w *world) error {
+	p, err := w.c.Inspect(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := unix.Kill(p.Status.PID, unix.SIGKILL); err != nil {
+		return err
+	}
+	return eventually(10*time.Second, func() error {
+		now, err := w.c.Inspect(ctx, name)
+		if err != nil {
+			return nil //nolint:nilerr // the daemon has ended
+		}
+		if now.Status.State != outlet.StateRunning || now.Status.PID == p.Status.PID {
+			return fmt.Errorf("the plugin is %s", now.Status.State)
+		}
+		return nil
+	})
+}
+
+// stages makes roots and keeps them for all worlds of a test.
+type stages struct {
+	t     testing.TB
+	tar   string
+	flags []string
+	mu    sync.Mutex
+	dirs  map[stage]string
+}
+
+func newStages(t testing.TB, flags ...string) *stages {
+	return &stages{t: t, tar: archive(t), flags: flags, dirs: make(map[stage]string)}
+}
+
+// dir returns the root of a stage, which is to be copied.
+func (s *stages) dir(which stage) string {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if dir, ok := s.dirs[which]; ok {
+		return dir
+	}
+	w := newWorld(s.t, "")
+	w.flags = append([]string{"--live-restore=false"}, s.flags...)
+	w.start(which == littered)
+	ctx := context.Background()
+	steps := []func() error{
+		created: func() error { return create(ctx, w, name, s.tar) },
+		enabled: func() error { return w.c.Enable(ctx, name, outlet.EnableOptions{}) },
+		withVol: func() error {
+			_, err := w.c.VolumeCreate(ctx, outlet.VolumeCreate{Name: volume, Driver: name})
+			return err
+		},
+		mounted: func() error {
+			v, err := w.c.VolumeMount(ctx, volume, mount)
+			if err != nil {
+				return err
+			}
+			return keep(v.Mountpoint)
+		},
+	}
+	last := which
+	if which == littered {
+		last = created
+	}
+	for at := created; at <= last; at++ {
+		if err := steps[at](); err != nil {
+			s.t.Fatalf("stage %d: %v\n%s", at, err, w.lastLog())
+		}
+	}
+	if err := w.expect(views[which]); err != nil {
+		s.t.Fatal(err)
+	}
+	if which == littered {
+		s.litter(w)
+	} else {
+		w.stop()
+	}
+	// It lies still: the daemon keeps nothing in the root that is not there.
+	s.dirs[which] = w.root()
+	return w.root()
+}
+
+// litter ends the daemon at the last commit of a create of another plugin.
+func (s *stages) litter(w *world) {
+	s.t.Helper()
+	other := filepath.Join(s.t.TempDir(), "other.tar")
+	if err := os.WriteFile(other, tarOf(s.t, map[string]string{
+		"config.json": `{"entrypoint":["/x"],"interface":{"socket":"x.sock","types":["docker.volumedriver/1.0"]}}`,
+		"rootfs/x":    "another program",
+	}), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	// The record is written in the last transaction before the answer.
+	probe := newWorld(s.t, "")
+	probe.flags = s.flags
+	probe.start(true)
+	probe.order(failpoint.Order{Do: "reset"})
+	if err := create(context.Background(), probe, "other:latest", other); err != nil {
+		s.t.Fatal(err)
+	}
+	at := 0
+	for i, p := range probe.order(failpoint.Order{Do: "look"}).Points {
+		if p.Op == "commit" && p.Site == "store.(*Store).Add" {
+			at = i + 1
+		}
+	}
+	if at == 0 {
+		s.t.Fatal("a create does not write its record in Store.Add")
+	}
+	probe.kill()
+	w.order(failpoint.Order{Do: "arm", N: at, Act: "before"})
+	if err := create(context.Background(), w, "other:latest", other); err == nil {
+		s.t.Fatal("the daemon was not ended in the second create")
+	}
+	w.kill()
+}
