@@ -23,12 +23,15 @@ type createOptions struct {
 	name, source string
 	compress     bool
 	quiet        bool
+
+	// Of an image:
+	image, config, platform string
 }
 
 func newCreateCmd(env *Env, conn *connection) *cobra.Command {
 	var o createOptions
 	cmd := &cobra.Command{
-		Use:   "create [OPTIONS] PLUGIN PLUGIN-DATA-DIR|TAR|-",
+		Use:   "create [OPTIONS] PLUGIN PLUGIN-DATA-DIR|TAR|-|--image IMAGE",
 		Short: "Create a plugin from a rootfs and configuration",
 		Long: `Create a plugin from a rootfs and configuration.
 
@@ -36,12 +39,23 @@ The plugin data directory must contain config.json and a directory rootfs;
 nothing else of it is sent. A tar archive of such a directory does as well, plain
 or compressed with gzip or zstd; - reads one from standard input.
 
+With --image an ordinary image is the rootfs: oci:DIR[:TAG], oci-archive:FILE[:TAG],
+or a reference in a registry; --config says what the plugin is. What that leaves
+out of entry point (the image's, followed by its command), environment and working
+directory is the image's; the image's user is not taken over.
+
 The plugin's name is printed. What it will be able to do once it is enabled, and
 what is doubtful in its configuration, is said on standard error.`,
 		Example: `  outlet create example/dirvol ./dirvol
   outlet create --compress example/dirvol:v2 ./dirvol
-  tar -C ./dirvol -c config.json rootfs | outlet create example/dirvol -`,
-		Args:                  exactArgs(2),
+  tar -C ./dirvol -c config.json rootfs | outlet create example/dirvol -
+  outlet create example/dirvol --config config.json --image oci-archive:dirvol.tar`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.image != "" {
+				return exactArgs(1)(cmd, args)
+			}
+			return exactArgs(2)(cmd, args)
+		},
 		DisableFlagsInUseLine: true,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {
@@ -50,12 +64,22 @@ what is doubtful in its configuration, is said on standard error.`,
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.name, o.source = args[0], args[1]
+			o.name = args[0]
+			if o.image != "" {
+				return runCreateImage(cmd.Context(), env, conn, o)
+			}
+			if o.config != "" || o.platform != "" {
+				return usagef("--config and --platform go with --image")
+			}
+			o.source = args[1]
 			return runCreate(cmd.Context(), env, conn, o)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.compress, "compress", false, "Compress the context using gzip")
+	f.StringVar(&o.image, "image", "", "Make the plugin of an `image`: oci:DIR, oci-archive:FILE, or a reference")
+	f.StringVar(&o.config, "config", "", "The config.json of a plugin that is made of an image, a `file`")
+	f.StringVar(&o.platform, "platform", "", "Take this `platform` of an image that has several, for example linux/arm64")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Say nothing of privileges and progress")
 	return cmd
 }
@@ -88,6 +112,11 @@ func runCreate(ctx context.Context, env *Env, conn *connection, o createOptions)
 	if err != nil {
 		return err
 	}
+	return created(ctx, env, c, o, warnings)
+}
+
+// created says what was created.
+func created(ctx context.Context, env *Env, c *client.Client, o createOptions, warnings []string) error {
 	for _, w := range warnings {
 		fmt.Fprintf(env.Err, "Warning: %s\n", w)
 	}
@@ -121,7 +150,7 @@ func printPrivileges(ctx context.Context, env *Env, c *client.Client, name strin
 
 func newBar(env *Env, o createOptions, src *pluginContext) *progress.Bar {
 	fd, ok := terminal(env.Err)
-	if !ok || o.quiet {
+	if !ok || o.quiet || src == nil {
 		return nil
 	}
 	width, _, err := term.GetSize(fd)

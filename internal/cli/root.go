@@ -50,6 +50,8 @@ for plugins can be written "outlet X" and "outlet plugin X".`,
 	root.AddCommand(
 		plugin,
 		newVolumeCmd(env, conn),
+		newLoginCmd(env, conn),
+		newLogoutCmd(env),
 		newVersionCmd(env, conn),
 		newInfoCmd(env, conn),
 		newSystemCmd(env, conn),
@@ -63,18 +65,23 @@ for plugins can be written "outlet X" and "outlet plugin X".`,
 // since a command has one parent.
 func pluginCommands(env *Env, conn *connection) []*cobra.Command {
 	return []*cobra.Command{
+		newInstallCmd(env, conn),
 		newCreateCmd(env, conn),
 		newListCmd(env, conn),
 		newInspectCmd(env, conn),
 		newEnableCmd(env, conn),
 		newDisableCmd(env, conn),
 		newSetCmd(env, conn),
+		newUpgradeCmd(env, conn),
+		newPushCmd(env, conn),
+		newSaveCmd(env, conn),
+		newLoadCmd(env, conn),
 		newRemoveCmd(env, conn),
 		newLogsCmd(env, conn),
 		newEventsCmd(env, conn),
 		newCallCmd(env, conn),
-		newExecCmd(env, conn),
 		newDiscoverCmd(env, conn),
+		newExecCmd(env, conn),
 		newInitCmd(env),
 	}
 }
