@@ -20,10 +20,11 @@ import (
 	"github.com/outletd/outlet/internal/store"
 )
 
-// CreateFromImage makes a plugin of an ordinary image in an OCI layout, a tar
-// that is plain or compressed with gzip or zstd. The image's layers become the
-// root filesystem as they are; o.Config says what the plugin is. Like
-// [Manager.Create] it needs no grant, and leaves the plugin disabled.
+// CreateFromImage makes a plugin of an ordinary image: of one in an OCI layout, a
+// tar that is plain or compressed with gzip or zstd, or, if archive is nil, of
+// one in a registry. The image's layers become the root filesystem as they are;
+// o.Config says what the plugin is. Like [Manager.Create] it needs no grant, and
+// leaves the plugin disabled.
 //
 // A bad name, archive, image or config is errdefs.ErrInvalidArgument, a taken
 // name errdefs.ErrAlreadyExists.
@@ -42,6 +43,9 @@ func (m *Manager) CreateFromImage(ctx context.Context, name string, archive io.R
 		return outlet.Plugin{}, nil, err
 	}
 	defer free()
+	if archive == nil {
+		return m.createFromRemoteImage(ctx, name, want, o)
+	}
 	stage, err := m.store.NewStage(ctx)
 	if err != nil {
 		return outlet.Plugin{}, nil, err
@@ -69,9 +73,42 @@ func (m *Manager) CreateFromImage(ctx context.Context, name string, archive io.R
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
-	return m.createFromImage(ctx, name, item.Manifest, raw, o, func(r store.Remote) (*store.Artifact, error) {
+	return m.createFromImage(ctx, name, name, item.Manifest, raw, o, func(r store.Remote) (*store.Artifact, error) {
 		return stage.Artifact(ctx, r, store.PullOptions{Limits: m.cfg.Limits})
 	})
+}
+
+// createFromRemoteImage gets the image from a registry.
+func (m *Manager) createFromRemoteImage(ctx context.Context, name string, want ocispec.Platform, o outlet.ImageOptions) (outlet.Plugin, []string, error) {
+	ref, err := imageReference(o.Ref)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	repo, err := m.registry.Open(ref, registry.Options{Auth: o.Remote.Auth, Header: o.Remote.Header})
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	defer repo.Close()
+	r := remote{repo: repo, ref: ref}
+	if err := r.resolve(ctx, want); err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	if err := checkImageManifest(r.manifest); err != nil {
+		return outlet.Plugin{}, nil, fmt.Errorf("%s: %w", reference.FamiliarString(ref), err)
+	}
+	raw, err := repo.Config(ctx, r.manifest.Config)
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	p, warnings, err := m.createFromImage(ctx, name, ref.String(), r.manifest, raw, o, func(content store.Remote) (*store.Artifact, error) {
+		return m.store.Pull(ctx, content, func(ctx context.Context, desc ocispec.Descriptor, offset int64) store.Download {
+			return repo.Blob(ctx, desc, offset)
+		}, store.PullOptions{Limits: m.cfg.Limits, Parallel: m.cfg.MaxDownloads})
+	})
+	if err != nil {
+		m.collectGarbage()
+	}
+	return p, warnings, err
 }
 
 // reserveImage does what is cheap before anything is received.
@@ -99,8 +136,8 @@ func checkImageManifest(m registry.Manifest) error {
 }
 
 // createFromImage makes the plugin of an image whose manifest and config are
-// known. get unpacks its layers.
-func (m *Manager) createFromImage(ctx context.Context, name string, manifest registry.Manifest, rawImage []byte, o outlet.ImageOptions,
+// known. source is what it is called where it comes from; get unpacks its layers.
+func (m *Manager) createFromImage(ctx context.Context, name, source string, manifest registry.Manifest, rawImage []byte, o outlet.ImageOptions,
 	get func(store.Remote) (*store.Artifact, error),
 ) (outlet.Plugin, []string, error) {
 	var image ocispec.Image
@@ -126,6 +163,11 @@ func (m *Manager) createFromImage(ctx context.Context, name string, manifest reg
 		return outlet.Plugin{}, nil, err
 	}
 	warnings = append(warnings, more...)
+	if m.cfg.Admit != nil {
+		if err := m.cfg.Admit(ctx, describeImage(source, manifest, cfg)); err != nil {
+			return outlet.Plugin{}, nil, err
+		}
+	}
 	config := ocispec.Descriptor{MediaType: configMediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 	doc, err := newManifest(config, manifest.Layers)
 	if err != nil {
@@ -154,6 +196,24 @@ func (m *Manager) createFromImage(ctx context.Context, name string, manifest reg
 	}
 	m.logEvent("create", p.ID, p.Name)
 	return p, warnings, nil
+}
+
+// describeImage is the plugin that an image becomes, for whoever may forbid it.
+// Its digest is the image's.
+func describeImage(source string, manifest registry.Manifest, cfg outlet.Config) outlet.RemotePlugin {
+	p := outlet.RemotePlugin{
+		Reference:  source,
+		Digest:     manifest.Descriptor.Digest.String(),
+		Config:     cfg.Clone(),
+		Privileges: outlet.RequiredPrivileges(cfg),
+	}
+	if r, err := outlet.ParseRemote(source, ""); err == nil {
+		p.Reference = r.Reference
+	}
+	for _, l := range manifest.Layers {
+		p.Size += l.Size
+	}
+	return p
 }
 
 // checkImagePlatform fails if an image is for another machine, unless its user

@@ -132,6 +132,7 @@ func (s *Server) createFromImage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	o := imageOptions(q)
+	o.Remote = s.remoteOptions(r, q)
 	u, err := openUpload(r)
 	if err != nil {
 		return s.refused(w, r, err)
