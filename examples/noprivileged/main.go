@@ -9,15 +9,29 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/outletd/outlet/capability/authz"
 	"github.com/outletd/outlet/sdk"
 )
 
-func main() { sdk.Main("noprivileged", sdk.Plugin{AuthZ: policy{}}) }
+func main() {
+	addr := flag.String("addr", "", "serve at this `address` instead of the usual socket")
+	flag.Parse()
+	err := sdk.Run(context.Background(), sdk.Plugin{AuthZ: policy{}}, sdk.Options{
+		Config:         sdk.Config{Name: "noprivileged", Address: *addr},
+		HandlerOptions: sdk.HandlerOptions{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "noprivileged:", err)
+		os.Exit(1)
+	}
+}
 
 type policy struct{}
 
