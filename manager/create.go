@@ -26,6 +26,14 @@ func (m *Manager) Create(ctx context.Context, name string, archive io.Reader, o 
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
+	leave, err := m.enter()
+	if err != nil {
+		return outlet.Plugin{}, nil, err
+	}
+	defer leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.ctx, cancel)()
 	free, err := m.reserve(name)
 	if err != nil {
 		return outlet.Plugin{}, nil, err

@@ -157,6 +157,7 @@ type Manager struct {
 	boot   chan struct{} // a place for each start at boot
 
 	mu       sync.RWMutex
+	ops      sync.WaitGroup   // operations of users; none is added once closed is set
 	units    map[string]*unit // by id
 	reserved map[string]struct{}
 	hooks    hooks
@@ -236,6 +237,24 @@ func (m *Manager) liveRestore() bool {
 // [Manager.List] or [Manager.Inspect] show: it changes after the change can be
 // seen, and before the call that made it returns.
 func (m *Manager) Revision() uint64 { return m.revision.Load() }
+
+// enter counts an operation that Close waits for, because it uses the store.
+// Once Close has begun there are no new ones.
+func (m *Manager) enter() (leave func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, errClosed
+	}
+	m.ops.Add(1)
+	return sync.OnceFunc(m.ops.Done), nil
+}
+
+func (m *Manager) isClosed() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.closed
+}
 
 // all returns the units, in no order.
 func (m *Manager) all() []*unit {

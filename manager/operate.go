@@ -47,26 +47,33 @@ func (m *Manager) Privileges(ctx context.Context, name string) (outlet.Privilege
 	return outlet.RequiredPrivileges(p.Config), nil
 }
 
-// begin resolves name and takes the plugin's operation lock. The plugin may be
-// gone by the time the lock is had: that is looked at again.
+// begin resolves name and takes the plugin's operation lock, until the function
+// it returns is called. The plugin may be gone by the time the lock is had: that
+// is looked at again.
 func (m *Manager) begin(ctx context.Context, name, op string) (*unit, func(), error) {
 	u, err := m.find(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	leave, err := m.enter()
 	if err != nil {
 		return nil, nil, err
 	}
 	p, _ := u.look()
 	unlock, err := u.ops.lock(ctx, p.Name, op)
 	if err != nil {
+		leave()
 		return nil, nil, err
 	}
+	end := func() { unlock(); leave() }
 	m.mu.RLock()
 	_, there := m.units[u.id]
 	m.mu.RUnlock()
 	if !there {
-		unlock()
+		end()
 		return nil, nil, errNoPlugin(name)
 	}
-	return u, unlock, nil
+	return u, end, nil
 }
 
 // Enable starts a plugin and returns once its socket accepts. If it does not
@@ -87,6 +94,8 @@ func (m *Manager) Enable(ctx context.Context, name string, o outlet.EnableOption
 	err = u.do(func() {
 		l := &u.life
 		switch {
+		case m.isClosed(): // whoever closes has looked already at what is to be stopped
+			refused = errClosed
 		case l.rec.Enabled:
 			refused = outlet.Errorf(errdefs.ErrConflict, "plugin already enabled: plugin %s is enabled", l.rec.Name)
 		case l.state != outlet.StateDisabled:
@@ -102,12 +111,14 @@ func (m *Manager) Enable(ctx context.Context, name string, o outlet.EnableOption
 	}
 	select {
 	case err = <-started:
+	case <-u.done:
+		err = u.await(started)
 	case <-ctx.Done():
 		stopped := make(chan error, 1)
 		if err := u.do(func() { u.beginStop(u.ctx, stopped) }); err == nil {
-			<-stopped
+			_ = u.await(stopped) // what is wrong shows in the plugin's state
 		}
-		<-started
+		_ = u.await(started) // it is given up in any case
 		if err := m.setEnabled(context.WithoutCancel(ctx), u, false); err != nil {
 			return err
 		}
@@ -161,7 +172,7 @@ func (m *Manager) disable(ctx context.Context, u *unit, force, wish bool) error 
 	if err := u.do(func() { u.beginStop(u.ctx, stopped) }); err != nil {
 		return err
 	}
-	return <-stopped
+	return u.await(stopped)
 }
 
 // Remove deletes a plugin and everything it wrote. An enabled plugin, or one

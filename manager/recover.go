@@ -210,6 +210,7 @@ func (m *Manager) shutDown(live bool) error {
 	for _, u := range units {
 		u.close()
 	}
+	m.ops.Wait()
 	m.wg.Wait()
 	m.events.close()
 	errs = append(errs, m.prober.Close(), m.picker.Close(), m.store.Close())
@@ -219,21 +220,26 @@ func (m *Manager) shutDown(live bool) error {
 // shutDown stops a plugin and leaves it enabled, so that the next manager
 // starts it.
 func (u *unit) shutDown() error {
-	if p, _ := u.look(); p.Status.State == outlet.StateDisabled || p.Status.State == outlet.StateFailed {
-		return nil
-	}
 	stopped := make(chan error, 1)
-	if err := u.do(func() { u.beginStop(u.ctx, stopped) }); err != nil {
-		return err
+	err := u.do(func() {
+		switch u.life.state {
+		case outlet.StateDisabled, outlet.StateFailed, outlet.StateRemoving:
+			stopped <- nil
+		default:
+			u.beginStop(u.ctx, stopped)
+		}
+	})
+	if err != nil {
+		return nil //nolint:nilerr // it was removed meanwhile
 	}
-	return <-stopped
+	return u.await(stopped)
 }
 
-// reattach finds the plugin's process of before this manager. ended says that
-// there was one that ended meanwhile; what is left of it has been cleared away.
-func (u *unit) reattach(ctx context.Context) (task Task, err error) {
+// reattach finds the plugin's process of before this manager; nil if there is
+// none, or if it ended meanwhile. What is left of one that ended is cleared away.
+func (u *unit) reattach(ctx context.Context) (Task, error) {
 	b := Bundle{ID: u.id, Dir: u.paths.bundle}
-	task, err = durable.Call(durable.Runtime, "attach", func() (Task, error) { return u.m.rt.Attach(ctx, b) })
+	task, err := durable.Call(durable.Runtime, "attach", func() (Task, error) { return u.m.rt.Attach(ctx, b) })
 	switch {
 	case errdefs.IsNotFound(err):
 		return nil, u.clearAfterExit(ctx, nil)

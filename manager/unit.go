@@ -139,6 +139,22 @@ func (u *unit) do(f func()) error {
 	}
 }
 
+// await waits for an answer of what the loop began. If the unit ends first there
+// may be none: then the manager is being closed.
+func (u *unit) await(answer <-chan error) error {
+	select {
+	case err := <-answer:
+		return err
+	case <-u.done:
+	}
+	select { // nobody answers from here on, but somebody may have
+	case err := <-answer:
+		return err
+	default:
+		return errClosed
+	}
+}
+
 // errClosed is what operations get once the manager is being closed.
 var errClosed = outlet.Errorf(errdefs.ErrUnavailable, "the plugin manager is shutting down")
 
