@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -144,7 +145,10 @@ type Manager struct {
 	picker *pluginlog.Picker
 	prober *probe.Prober
 	store  *store.Store
-	events publisher
+	// execLock keeps other managers out of the exec root: to them its plugins
+	// are strays.
+	execLock *os.File
+	events   publisher
 
 	registry *registry.Client
 
@@ -338,7 +342,14 @@ func (m *Manager) launchUnit(u *unit) error {
 	return nil
 }
 
-func shortID(id string) string { return id[:min(12, len(id))] }
+const shortIDLen = 12
+
+func shortID(id string) string { return id[:min(shortIDLen, len(id))] }
+
+// isShortID says whether s can be what [shortID] makes of an id.
+func isShortID(s string) bool {
+	return len(s) == shortIDLen && strings.Trim(s, "0123456789abcdef") == ""
+}
 
 // pluginOf is the public face of a record.
 func pluginOf(r store.Record) outlet.Plugin {

@@ -23,8 +23,8 @@ import (
 // started in the background, side by side, and [Manager.List] shows how far
 // each is. A manager is opened once.
 //
-// A root that another process uses is errdefs.ErrUnavailable, and the text
-// names that process. A record that cannot be read does not keep a manager from
+// A root or exec root that another process uses is errdefs.ErrUnavailable, and
+// the text names that process. A record that cannot be read does not keep a manager from
 // opening: its plugin is listed as failed.
 func (m *Manager) Open(ctx context.Context) error {
 	info, err := m.rt.Info(ctx)
@@ -48,12 +48,15 @@ func (m *Manager) Open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	records, damaged, err := st.Records(ctx)
-	if err != nil {
+	if m.execLock, err = lockExecRoot(m.cfg.ExecRoot); err != nil {
 		return errors.Join(err, st.Close())
 	}
+	records, damaged, err := st.Records(ctx)
+	if err != nil {
+		return errors.Join(err, st.Close(), m.execLock.Close())
+	}
 	if m.picker, err = pluginlog.NewPicker(m.log); err != nil {
-		return errors.Join(err, st.Close())
+		return errors.Join(err, st.Close(), m.execLock.Close())
 	}
 	m.store = st // from here on Close has something to close
 	for _, d := range damaged {
@@ -81,10 +84,25 @@ func (m *Manager) restore(rec store.Record) error {
 			u.beginLaunch(u.ctx, launchBoot)
 			return
 		}
-		// What was being disabled when the last manager died is finished.
+		// What was being disabled when the last manager died is finished; who
+		// wants to enable the plugin waits for that.
 		if u.leftovers() {
+			unlock, err := u.ops.lock(u.ctx, rec.Name, "clean up")
+			if err != nil { // nobody else knows the unit yet
+				u.fail(err)
+				return
+			}
+			stopped := make(chan error, 1)
+			u.life.stopped = append(u.life.stopped, stopped)
 			u.enter(outlet.StateStopping)
-			u.beginTeardown(u.ctx)
+			u.beginTeardown(context.WithoutCancel(u.ctx))
+			u.wg.Go(func() {
+				defer unlock()
+				select {
+				case <-stopped:
+				case <-u.ended:
+				}
+			})
 		}
 	})
 }
@@ -131,7 +149,7 @@ func (m *Manager) clearStrays(ctx context.Context, records []store.Record) {
 			m.log.Warn("look for stray directories", "err", err)
 		}
 		for _, e := range entries {
-			if known[e.Name()] {
+			if known[e.Name()] || !isShortID(e.Name()) { // what is not ours is not ours to remove
 				continue
 			}
 			if err := removeTree(ctx, filepath.Join(parent, e.Name())); err != nil {
@@ -213,7 +231,7 @@ func (m *Manager) shutDown(live bool) error {
 	m.ops.Wait()
 	m.wg.Wait()
 	m.events.close()
-	errs = append(errs, m.prober.Close(), m.picker.Close(), m.store.Close())
+	errs = append(errs, m.prober.Close(), m.picker.Close(), m.store.Close(), m.execLock.Close())
 	return errors.Join(errs...)
 }
 
