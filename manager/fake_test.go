@@ -36,6 +36,7 @@ type fakeRuntime struct {
 	// behave decides what the next start does.
 	behave func(b runtime.Bundle) behaviour
 	starts int
+	held   <-chan struct{} // Purge waits for it, if it is not nil
 }
 
 // behaviour is what a started fake does.
@@ -123,7 +124,20 @@ func (f *fakeRuntime) Attach(_ context.Context, b runtime.Bundle) (runtime.Task,
 	return nil, errdefs.ErrNotFound
 }
 
+// hold lets Purge wait until release is closed.
+func (f *fakeRuntime) hold(release <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = release
+}
+
 func (f *fakeRuntime) Purge(ctx context.Context, id string) error {
+	f.mu.Lock()
+	held := f.held
+	f.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	t := f.task(id)
 	if t == nil {
 		return nil
@@ -181,6 +195,11 @@ func (t *fakeTask) Signal(_ context.Context, sig syscall.Signal) error {
 }
 
 func (t *fakeTask) Kill(context.Context) error {
+	select {
+	case <-t.done: // somebody ended it after all
+		return nil
+	default:
+	}
 	if t.how.immortal {
 		return errors.New("a process does not end")
 	}

@@ -23,7 +23,8 @@ import (
 )
 
 // launch brings a plugin to where its socket accepts. If it fails, nothing of
-// what it started is left; for a first start nothing of what it set up either.
+// what it started is left (or the error is a [notEndedError]); for a first start
+// nothing of what it set up either.
 // It runs beside the loop and touches nothing that belongs to that.
 func (u *unit) launch(ctx context.Context, rec store.Record, kind launchKind) (Task, error) {
 	if kind == launchBoot {

@@ -159,15 +159,21 @@ func (m *Manager) disable(ctx context.Context, u *unit, force, wish bool) error 
 		return err
 	}
 	defer u.endClosing()
-	if p, _ := u.look(); provides(p, "authz") && m.cfg.AuthzChain != nil {
+	p, _ := u.look()
+	authz := m.cfg.AuthzChain != nil && provides(p, "authz")
+	if authz {
 		// Or nobody could talk to the daemon any more.
 		m.cfg.AuthzChain.Remove(p.Name)
 	}
 	if !u.damaged && wish {
 		if err := m.setEnabled(ctx, u, false); err != nil {
+			if authz { // it goes on, and so does what it guards
+				m.cfg.AuthzChain.Restore(p.Name)
+			}
 			return err
 		}
 	}
+	u.dropHolders()
 	stopped := make(chan error, 1)
 	if err := u.do(func() { u.beginStop(u.ctx, stopped) }); err != nil {
 		return err
@@ -187,9 +193,9 @@ func (m *Manager) Remove(ctx context.Context, name string, force bool) error {
 	if err := u.beginClosing(force); err != nil {
 		return err
 	}
+	defer u.endClosing()
 	p, _ := u.look()
 	if p.Enabled && !force {
-		u.endClosing()
 		return outlet.Errorf(errdefs.ErrConflict, "plugin %s is enabled", p.Name)
 	}
 	if p.Status.State != outlet.StateDisabled {

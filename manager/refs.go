@@ -161,17 +161,12 @@ func (u *unit) hold(h outlet.Holder) error {
 }
 
 // beginClosing keeps anybody from taking hold of the plugin, or, unless force
-// is set, refuses because somebody has. With force the holders lose their hold.
+// is set, refuses because somebody has.
 func (u *unit) beginClosing(force bool) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.holders) > 0 {
-		if !force {
-			return u.holders.inUse(u.plugin.Name)
-		}
-		clear(u.holders)
-		u.tellReleased()
-		u.m.revision.Add(1)
+	if len(u.holders) > 0 && !force {
+		return u.holders.inUse(u.plugin.Name)
 	}
 	u.closing = true
 	return nil
@@ -197,6 +192,18 @@ func (u *unit) tellReleased() {
 		close(c)
 	}
 	u.letGo = nil
+}
+
+// dropHolders takes the plugin from those who hold it: it is on its way out, and
+// there is no way back.
+func (u *unit) dropHolders() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.holders) > 0 {
+		clear(u.holders)
+		u.tellReleased()
+		u.m.revision.Add(1)
+	}
 }
 
 func (u *unit) endClosing() {

@@ -20,6 +20,13 @@ import (
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
+// notEndedError says that a plugin could not be proven to be gone. Nothing may be
+// started in its place then, and trying again mends nothing.
+type notEndedError struct{ err error }
+
+func (e *notEndedError) Error() string { return e.err.Error() }
+func (e *notEndedError) Unwrap() error { return e.err }
+
 // teardown ends the process, if there is one, proves that nothing of it is
 // left, and takes away what was set up on the host for it. The data that the
 // plugin wrote stays.
@@ -32,7 +39,7 @@ func (u *unit) teardown(ctx context.Context, task Task) (*outlet.Exit, error) {
 		}
 		exit = &e
 	} else if err := durable.Do(durable.Runtime, "purge", func() error { return u.m.rt.Purge(ctx, u.id) }); err != nil {
-		return nil, fmt.Errorf("end what is left of it: %w", err)
+		return nil, &notEndedError{fmt.Errorf("end what is left of it: %w", err)}
 	}
 	errs := []error{u.drain(ctx)}
 	for _, dir := range []string{u.paths.propagated, u.paths.bundle, u.paths.sockets} {
@@ -75,15 +82,18 @@ func (u *unit) remove(ctx context.Context, task Task) error {
 	case <-task.Done():
 	default:
 		if err := durable.Do(durable.Runtime, "kill", func() error { return task.Kill(ctx) }); err != nil {
-			return fmt.Errorf("kill the plugin: %w", err)
+			return &notEndedError{fmt.Errorf("kill the plugin: %w", err)}
 		}
 		select {
 		case <-task.Done():
 		case <-ctx.Done():
-			return fmt.Errorf("the plugin could not be ended: process %d is still there", task.PID())
+			return &notEndedError{fmt.Errorf("the plugin could not be ended: process %d is still there", task.PID())}
 		}
 	}
-	return durable.Do(durable.Runtime, "delete", func() error { return task.Delete(ctx) })
+	if err := durable.Do(durable.Runtime, "delete", func() error { return task.Delete(ctx) }); err != nil {
+		return &notEndedError{fmt.Errorf("end what is left of the plugin: %w", err)}
+	}
+	return nil
 }
 
 // endFailed kills a process that did not become ready. What was set up for it

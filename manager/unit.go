@@ -270,6 +270,7 @@ func (u *unit) onLaunched(ctx context.Context, kind launchKind, task runtime.Tas
 	if errors.As(err, &exit) {
 		l.lastExit = &exit.exit
 	}
+	var notEnded *notEndedError
 	switch {
 	case l.state == outlet.StateStopping: // disabled meanwhile
 		if err != nil {
@@ -280,6 +281,9 @@ func (u *unit) onLaunched(ctx context.Context, kind launchKind, task runtime.Tas
 		u.beginTeardown(context.WithoutCancel(ctx))
 	case err == nil:
 		u.onReady(ctx, kind)
+	case errors.As(err, &notEnded):
+		u.fail(err)
+		u.tellStarted(err)
 	case kind == launchFirst:
 		l.failure = err.Error()
 		u.enter(outlet.StateDisabled)
