@@ -326,7 +326,6 @@ func (u *unit) onExit(ctx context.Context) {
 	delay := l.backoff.next(u.m.now(), uptime, jitter())
 	l.failure = "it " + describeExit(exit)
 	u.log.Warn("plugin ended", "exit", describeExit(exit), "uptime", uptime.Round(time.Millisecond), "next_start_in", delay.Round(time.Millisecond))
-	u.note(fmt.Sprintf("the plugin %s after %s; it is started again in %s", describeExit(exit), uptime.Round(time.Millisecond), delay.Round(time.Millisecond)))
 	l.nextStart = u.m.now().Add(delay)
 	u.enter(outlet.StateBackoff)
 
@@ -336,6 +335,7 @@ func (u *unit) onExit(ctx context.Context) {
 	u.wg.Go(func() {
 		defer abort()
 		err := u.clearAfterExit(context.WithoutCancel(ctx), task)
+		u.note(fmt.Sprintf("the plugin %s after %s; it is started again in %s", describeExit(exit), uptime.Round(time.Millisecond), delay.Round(time.Millisecond)))
 		_ = u.do(func() { // as in beginLaunch
 			l.abort = nil
 			switch {
@@ -356,7 +356,9 @@ func (u *unit) retryLater(err error) {
 	delay := l.backoff.next(u.m.now(), 0, jitter())
 	l.failure = err.Error()
 	l.nextStart = u.m.now().Add(delay)
-	u.note(fmt.Sprintf("the plugin did not start; it is started again in %s", delay.Round(time.Millisecond)))
+	u.wg.Go(func() { // the loop must not wait for a disk
+		u.note(fmt.Sprintf("the plugin did not start; it is started again in %s", delay.Round(time.Millisecond)))
+	})
 	u.enter(outlet.StateBackoff)
 	l.timer.Reset(delay)
 }

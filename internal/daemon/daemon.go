@@ -67,7 +67,10 @@ func Run(ctx context.Context, o Options) error {
 		_, err := fmt.Fprintln(o.Stderr, "configuration OK")
 		return err
 	}
-	d := &daemon{opts: o, cfg: cfg, level: new(slog.LevelVar)}
+	d := &daemon{opts: o, cfg: cfg, level: new(slog.LevelVar), hup: make(chan os.Signal, 1)}
+	// From here to the end: without this it would end the process.
+	signal.Notify(d.hup, syscall.SIGHUP)
+	defer signal.Stop(d.hup)
 	d.log = newLogger(o.Stderr, cfg, d.level)
 	adoptContainerdLog(d.log)
 	if err := d.open(ctx); err != nil {
@@ -90,6 +93,7 @@ type daemon struct {
 	opts  Options
 	log   *slog.Logger
 	level *slog.LevelVar
+	hup   chan os.Signal // has room for one, which stands for all
 
 	mu  sync.Mutex
 	cfg Config // changed by reload
@@ -294,9 +298,6 @@ func (d *daemon) serve(ctx context.Context) error {
 			}
 		})
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	d.log.Info("serving", "hosts", strings.Join(d.cfg.Hosts, " "), "root", d.cfg.DataRoot, "version", version.Version(), "pid", os.Getpid())
 	d.notify("READY=1")
 	if d.opts.Ready != nil {
@@ -310,7 +311,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		case err = <-d.failed:
 			d.log.Error("the daemon cannot go on", "err", err)
 			done = true
-		case <-hup:
+		case <-d.hup:
 			d.reload()
 		}
 	}

@@ -70,8 +70,8 @@ const maxSocketPath = 107
 // listen opens a listener. A unix socket that nobody serves any more is
 // replaced; one that somebody serves is errdefs.ErrUnavailable.
 func listen(ctx context.Context, h hostAddr, group string, tlsConf *tls.Config) (net.Listener, error) {
-	var lc net.ListenConfig
 	if h.network == "tcp" {
+		var lc net.ListenConfig
 		l, err := lc.Listen(ctx, "tcp", h.address)
 		if err != nil {
 			return nil, fmt.Errorf("listen on tcp://%s: %w", h.address, err)
@@ -84,10 +84,7 @@ func listen(ctx context.Context, h hostAddr, group string, tlsConf *tls.Config) 
 	if err := durable.MkdirAll(filepath.Dir(h.address), 0o755); err != nil { // searchable: its users are a group
 		return nil, fmt.Errorf("listen on unix://%s: %w", h.address, err)
 	}
-	// Nobody may connect between bind and chmod.
-	old := syscall.Umask(0o777)
-	l, err := lc.Listen(ctx, "unix", h.address)
-	syscall.Umask(old)
+	l, err := bindClosed(ctx, h.address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on unix://%s: %w", h.address, err)
 	}
@@ -95,6 +92,20 @@ func listen(ctx context.Context, h hostAddr, group string, tlsConf *tls.Config) 
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// bindClosed makes a socket that nobody may connect to until its mode is set.
+// The umask would do it too, but is that of the whole process, and plugins that
+// start meanwhile would inherit it.
+func bindClosed(ctx context.Context, path string) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var cerr error
+		if err := c.Control(func(fd uintptr) { cerr = syscall.Fchmod(int(fd), 0) }); err != nil {
+			return err
+		}
+		return cerr
+	}}
+	return lc.Listen(ctx, "unix", path)
 }
 
 func removeStale(ctx context.Context, path string) error {
