@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 )
 
 // lockExecRoot takes the exec root for this process. The root alone has a lock
@@ -19,7 +20,7 @@ import (
 // other's plugins for strays and end them. The lock ends with the file, that is
 // at the latest with the process.
 func lockExecRoot(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := durable.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the exec root: %w", err)
 	}
@@ -30,10 +31,10 @@ func lockExecRoot(dir string) (*os.File, error) {
 		return nil, outlet.Errorf(errdefs.ErrUnavailable, "exec root %s is in use by another daemon (pid %s)", dir, strings.TrimSpace(string(pid)))
 	}
 	if err == nil {
-		err = f.Truncate(0)
+		err = durable.Truncate(f, 0)
 	}
 	if err == nil {
-		_, err = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+		_, err = durable.WriteAt(f, fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the exec root: %w", err), f.Close())
