@@ -117,6 +117,9 @@ func grantArchive(ctx context.Context, env *Env, f *os.File, o loadOptions) (map
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("%s cannot be read twice, so nobody can be asked: use --grant-all-permissions: %w", o.input, err)
 	}
+	if o.alias != "" && len(plugins) > 1 {
+		return nil, fmt.Errorf("%s holds %d plugins, of which not all can be called %s", o.input, len(plugins), o.alias)
+	}
 	all := make(map[string]outlet.Privileges)
 	for _, p := range plugins {
 		name := p.Name

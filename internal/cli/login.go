@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -152,9 +151,7 @@ func askCredentials(ctx context.Context, env *Env, auth *outlet.RegistryAuth) er
 		return errors.New("Cannot perform an interactive login from a non TTY device") //nolint:staticcheck,revive // docker's text
 	}
 	if auth.Username == "" {
-		name, err := ask(ctx, env, "Username: ", func() (string, error) {
-			return bufio.NewReader(env.In).ReadString('\n')
-		})
+		name, err := ask(ctx, env, "Username: ", func() (string, error) { return readAnswer(env.In), nil })
 		if err != nil {
 			return err
 		}

@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -13,8 +13,7 @@ func confirm(ctx context.Context, env *Env, question string) (bool, error) {
 	fmt.Fprint(env.Err, question)
 	answer := make(chan string, 1)
 	go func() { // waits for a person; ends with the input or the program
-		line, _ := bufio.NewReader(env.In).ReadString('\n') //nolint:errcheck // the end of the input declines
-		answer <- line
+		answer <- readAnswer(env.In)
 	}()
 	select {
 	case <-ctx.Done():
@@ -26,4 +25,22 @@ func confirm(ctx context.Context, env *Env, question string) (bool, error) {
 		}
 		return strings.EqualFold(strings.TrimSpace(line), "y"), nil
 	}
+}
+
+// maxAnswer bounds an answer, in bytes.
+const maxAnswer = 4 << 10
+
+// readAnswer reads a line with its end and no byte more: what follows may be the
+// answer to the next question. What there is at the end of the input is a line.
+func readAnswer(r io.Reader) string {
+	var line []byte
+	for len(line) < maxAnswer {
+		var b [1]byte
+		n, err := r.Read(b[:])
+		line = append(line, b[:n]...)
+		if err != nil || n > 0 && b[0] == '\n' {
+			break
+		}
+	}
+	return string(line)
 }
