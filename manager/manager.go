@@ -288,7 +288,11 @@ func (m *Manager) find(name string) (*unit, error) {
 }
 
 func (m *Manager) logEvent(action, id, name string) {
-	m.log.Info("plugin "+action, "plugin", name, "id", shortID(id))
+	if outlet.IsID(id) { // else it is a remote reference
+		m.log.Info("plugin "+action, "plugin", name, "id", shortID(id))
+	} else {
+		m.log.Info("plugin "+action, "plugin", name, "from", id)
+	}
 	if m.cfg.EventLogger != nil {
 		m.cfg.EventLogger(action, id, name)
 	}

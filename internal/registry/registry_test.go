@@ -155,7 +155,7 @@ func TestTransportSecurity(t *testing.T) {
 }
 
 func TestPasswords(t *testing.T) {
-	reg := rt.Start(t, rt.Options{User: "me", Password: "secret"})
+	reg := rt.Start(t, rt.Options{Password: true})
 	c := client(t)
 	ref := reg.Host + "/foo/bar:1"
 	if err := roundTrip(t, c, ref, outlet.RegistryAuth{Username: "me", Password: "secret"}); err != nil {
@@ -201,7 +201,7 @@ func TestTokens(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
-	passwords := rt.Start(t, rt.Options{User: "me", Password: "x"})
+	passwords := rt.Start(t, rt.Options{Password: true})
 	nobody := rt.Start(t, rt.Options{})
 	tokens := rt.StartTokens(t)
 	tokens.User, tokens.Password, tokens.Refresh = "me", "x", "rrr"
@@ -213,8 +213,8 @@ func TestLogin(t *testing.T) {
 		class error
 		text  string
 	}{
-		"a password":                {outlet.RegistryAuth{Username: "me", Password: "x", ServerAddress: passwords.Host}, "", nil, ""},
-		"an address with a scheme":  {outlet.RegistryAuth{Username: "me", Password: "x", ServerAddress: "http://" + passwords.Host + "/v2/"}, "", nil, ""},
+		"a password":                {outlet.RegistryAuth{Username: rt.User, Password: rt.Password, ServerAddress: passwords.Host}, "", nil, ""},
+		"an address with a scheme":  {outlet.RegistryAuth{Username: rt.User, Password: rt.Password, ServerAddress: "http://" + passwords.Host + "/v2/"}, "", nil, ""},
 		"a wrong password":          {outlet.RegistryAuth{Username: "me", Password: "y", ServerAddress: passwords.Host}, "", errdefs.ErrUnauthenticated, `/v2/": unauthorized`},
 		"a registry without":        {outlet.RegistryAuth{ServerAddress: nobody.Host}, "", nil, ""},
 		"a token server":            {outlet.RegistryAuth{Username: "me", Password: "x", ServerAddress: reg.Host}, "rrr", nil, ""},
@@ -304,7 +304,7 @@ func TestMirrors(t *testing.T) {
 }
 
 func TestCredentialsGoToNobodyElse(t *testing.T) {
-	reg := rt.Start(t, rt.Options{User: "me", Password: "secret"})
+	reg := rt.Start(t, rt.Options{Password: true})
 	open_ := rt.Start(t, rt.Options{})
 	p := rt.Plugin{Config: rt.Config(nil), Layers: []rt.Layer{rt.GzipLayer(t, rt.File{Name: "f", Content: "x"})}}
 	open_.Put(t, "foo/bar", "1", p)

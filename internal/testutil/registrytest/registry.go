@@ -35,11 +35,18 @@ type Options struct {
 	Listen string
 	// TLS serves with a certificate of [Registry.CA].
 	TLS bool
-	// User and Password, if set, are asked for.
-	User, Password string
+	// Password has it ask for [User] and [Password].
+	Password bool
 	// Tokens, if not nil, is the token server it sends clients to.
 	Tokens *TokenServer
 }
+
+// User and Password are whom a registry with [Options.Password] lets in.
+const (
+	User     = "me"
+	Password = "secret"
+	htpasswd = "me:$2y$05$3nNBjneIzjJlOqQQ4ejIEuSt/HZ4hfDIcbAK0DoW/.BxQ.cyg1Cl2\n"
+)
 
 // Registry is a registry that runs until its test ends.
 type Registry struct {
@@ -75,12 +82,8 @@ func Start(t testing.TB, o Options) *Registry {
 		fmt.Fprintf(&cfg, "  tls: {certificate: %s, key: %s}\n", cert, key)
 	}
 	switch {
-	case o.User != "":
-		out, err := exec.Command("htpasswd", "-Bbn", o.User, o.Password).Output()
-		if err != nil {
-			t.Fatalf("htpasswd (package apache2-utils): %v", err)
-		}
-		write(t, filepath.Join(dir, "htpasswd"), out)
+	case o.Password:
+		write(t, filepath.Join(dir, "htpasswd"), []byte(htpasswd))
 		fmt.Fprintf(&cfg, "auth:\n  htpasswd: {realm: test, path: %s}\n", filepath.Join(dir, "htpasswd"))
 	case o.Tokens != nil:
 		write(t, filepath.Join(dir, "tokens.pem"), o.Tokens.Certificate)
