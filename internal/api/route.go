@@ -59,6 +59,8 @@ func (s *Server) table() []route {
 		{http.MethodDelete, "/volumes/{name}", s.removeVolume, "", plain},
 
 		{http.MethodGet, "/outlet/v1/info", s.outletInfo, "", plain},
+		{http.MethodGet, "/outlet/v1/system/df", s.outletDiskUsage, "", plain},
+		{http.MethodPost, "/outlet/v1/system/prune", s.pruneSystem, "", plain},
 		{http.MethodGet, "/outlet/v1/system/check", s.checkSystem, "", plain},
 		{http.MethodPost, "/outlet/v1/system/check", s.repairSystem, "", plain},
 		{http.MethodGet, "/outlet/v1/discover", s.discover, "", plain},

@@ -16,7 +16,11 @@ func newSystemCmd(env *Env, conn *connection) *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE:                  groupRun,
 	}
-	cmd.AddCommand(newSystemCheckCmd(env, conn))
+	cmd.AddCommand(
+		newSystemCheckCmd(env, conn),
+		newSystemDFCmd(env, conn),
+		newSystemPruneCmd(env, conn),
+	)
 	return cmd
 }
 
