@@ -1,0 +1,189 @@
+// Plugin is the program inside the plugins of these tests: it misbehaves in the
+// way it is told to. It is no example of a plugin.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	listen := flag.String("listen", "", "`path` of a socket to serve")
+	answer := flag.String("answer", "json", "how requests are answered, see answers")
+	path := flag.String("mountpoint", "/mnt/v", "`path` that volumes are said to be at")
+	print := flag.String("print", "", "what to print without end: lines, line")
+	die := flag.Duration("die", 0, "`time` after which to exit with status 3")
+	unlink := flag.Duration("unlink", 0, "`time` after which to remove the socket, and to go on")
+	stubborn := flag.Bool("stubborn", false, "ignore every signal that can be ignored")
+	forks := flag.Int("forks", 0, "`number` of children that ignore signals too")
+	orphan := flag.Bool("orphan", false, "leave a grandchild in a session of its own")
+	flag.Parse()
+
+	ended := make(chan os.Signal, 16)
+	signal.Notify(ended) // and that is all that happens, if stubborn
+	for range *forks {
+		start("-stubborn")
+	}
+	if *orphan {
+		start("-forks", "1", "-die", "1ms")
+	}
+	if *listen != "" {
+		serve(*listen, *answer, *path)
+	}
+	if *print != "" {
+		go flood(*print)
+	}
+	if *die > 0 {
+		time.AfterFunc(*die, func() { os.Exit(3) })
+	}
+	if *unlink > 0 {
+		time.AfterFunc(*unlink, func() { _ = os.Remove(*listen) })
+	}
+	for s := range ended {
+		if !*stubborn && (s == syscall.SIGTERM || s == syscall.SIGINT) {
+			return
+		}
+	}
+}
+
+// start runs this program again, in a session of its own.
+func start(args ...string) {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+func flood(what string) {
+	text := bytes.Repeat([]byte("all work and no play makes a plugin dull\n"), 1000)
+	if what == "line" {
+		text = bytes.Repeat([]byte("x"), 64<<10)
+	}
+	for {
+		if _, err := os.Stdout.Write(text); err != nil {
+			return
+		}
+	}
+}
+
+// answers are what may happen to a connection. All but json speak no HTTP
+// server's HTTP, because a server would not do these things.
+var answers = map[string]func(net.Conn){
+	// Nobody reads, so the other side's writes block in the end.
+	"unread":  func(net.Conn) { select {} },
+	"silent":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+	"garbage": func(c net.Conn) { read(c); _, _ = c.Write(bytes.Repeat([]byte{0, 255, '\n'}, 1000)) },
+	"not-json": func(c net.Conn) {
+		read(c)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{\"a\":")
+	},
+	"hangup": func(c net.Conn) {
+		read(c)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"Volumes\":[")
+	},
+	"endless": func(c net.Conn) {
+		read(c)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n{\"Volumes\":[")
+		repeat(c, []byte(`{"Name":"v","Mountpoint":"/mnt/v"},`))
+	},
+	"endless-header": func(c net.Conn) {
+		read(c)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+		repeat(c, []byte("X-Header: yes\r\n"))
+	},
+	"endless-error": func(c net.Conn) {
+		read(c)
+		_, _ = io.WriteString(c, "HTTP/1.1 500 Internal Server Error\r\n\r\n")
+		repeat(c, []byte("no "))
+	},
+	"big-error": func(c net.Conn) {
+		read(c)
+		text := bytes.Repeat([]byte("no "), 100<<10)
+		fmt.Fprintf(c, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+	},
+	// As much as is accepted at most, in as many volumes as fit.
+	"huge-list": func(c net.Conn) {
+		read(c)
+		var b bytes.Buffer
+		b.WriteString(`{"Volumes":[{"Name":"v0"}`)
+		for i := 1; b.Len() < 15<<20; i++ {
+			fmt.Fprintf(&b, `,{"Name":"v%d","Mountpoint":"/mnt/v%d","Status":{"a":{"b":[1,2,3]}}}`, i, i)
+		}
+		b.WriteString(`]}`)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", b.Len())
+		_, _ = c.Write(b.Bytes())
+	},
+	"late": func(c net.Conn) {
+		read(c)
+		for {
+			time.Sleep(100 * time.Millisecond) // a byte now and then, for ever
+			if _, err := io.WriteString(c, "H"); err != nil {
+				return
+			}
+		}
+	},
+}
+
+// read takes a request off a connection, whatever it is.
+func read(c net.Conn) {
+	if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
+}
+
+func repeat(c net.Conn, text []byte) {
+	text = bytes.Repeat(text, 1000)
+	for {
+		if _, err := c.Write(text); err != nil {
+			return
+		}
+	}
+}
+
+func serve(path, answer, mountpoint string) {
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if answer == "json" {
+		go func() { _ = http.Serve(l, volumes(mountpoint)) }()
+		return
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer c.Close(); answers[answer](c) }()
+		}
+	}()
+}
+
+// volumes answers well-formed, with the one mountpoint for every volume.
+func volumes(mountpoint string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/VolumeDriver.Mount", "/VolumeDriver.Path":
+			fmt.Fprintf(w, `{"Mountpoint":%q}`, mountpoint)
+		case "/VolumeDriver.Get":
+			fmt.Fprintf(w, `{"Volume":{"Name":"v","Mountpoint":%q}}`, mountpoint)
+		case "/VolumeDriver.List":
+			fmt.Fprintf(w, `{"Volumes":[{"Name":"v","Mountpoint":%q}]}`, mountpoint)
+		default:
+			_, _ = io.WriteString(w, `{}`)
+		}
+	})
+}
