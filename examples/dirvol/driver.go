@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/outletd/outlet/capability/volume"
 )
 
 // Classes of errors; the handler turns them into statuses.
@@ -161,7 +163,7 @@ func (d *driver) create(name string, given map[string]string) error {
 	if err := d.root.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	d.state.Volumes[name] = &volume{Options: o, CreatedAt: time.Now().UTC().Truncate(time.Second)}
+	d.state.Volumes[name] = &record{Options: o, CreatedAt: time.Now().UTC().Truncate(time.Second)}
 	err = d.own(dir, o)
 	if err == nil {
 		err = d.state.save(d.root)
@@ -279,7 +281,7 @@ func (d *driver) unmountAll() error {
 }
 
 // provide makes the files of a volume be at its mountpoint.
-func (d *driver) provide(name string, v *volume) error {
+func (d *driver) provide(name string, v *record) error {
 	if v.Options.Type != "tmpfs" {
 		return nil
 	}
@@ -297,7 +299,7 @@ func (d *driver) provide(name string, v *volume) error {
 }
 
 // withdraw takes away what provide mounted.
-func (d *driver) withdraw(name string, v *volume) error {
+func (d *driver) withdraw(name string, v *record) error {
 	if v.Options.Type != "tmpfs" {
 		return nil
 	}
@@ -327,7 +329,7 @@ func (d *driver) mountpoint(name string) string {
 	return filepath.Join(d.path, volumesDir, name)
 }
 
-func (d *driver) get(name string) (*volume, error) {
+func (d *driver) get(name string) (*record, error) {
 	if v, ok := d.state.Volumes[name]; ok {
 		return v, nil
 	}
@@ -337,36 +339,29 @@ func (d *driver) get(name string) (*volume, error) {
 	return nil, notFound(name)
 }
 
-// description is a volume as the protocol shows it.
-type description struct {
-	Name       string
-	Mountpoint string
-	CreatedAt  string
-	Status     map[string]string `json:",omitempty"`
-}
-
-func (d *driver) describe(name string) (description, error) {
+// describe is a volume as hosts see it.
+func (d *driver) describe(name string) (volume.Volume, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v, err := d.get(name)
 	if err != nil {
-		return description{}, err
+		return volume.Volume{}, err
 	}
 	return d.description(name, v), nil
 }
 
-func (d *driver) list() []description {
+func (d *driver) list() []volume.Volume {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	found := make([]description, 0, len(d.state.Volumes))
+	found := make([]volume.Volume, 0, len(d.state.Volumes))
 	for _, name := range slices.Sorted(maps.Keys(d.state.Volumes)) {
 		found = append(found, d.description(name, d.state.Volumes[name]))
 	}
 	return found
 }
 
-func (d *driver) description(name string, v *volume) description {
-	status := map[string]string{
+func (d *driver) description(name string, v *record) volume.Volume {
+	status := map[string]any{
 		"type":   v.Options.Type,
 		"mode":   fmt.Sprintf("%04o", v.Options.Mode),
 		"owner":  fmt.Sprintf("%d:%d", v.Options.UID, v.Options.GID),
@@ -375,5 +370,5 @@ func (d *driver) description(name string, v *volume) description {
 	if v.Options.Type == "tmpfs" {
 		status["size"] = strconv.FormatInt(v.Options.Size, 10)
 	}
-	return description{Name: name, Mountpoint: d.mountpoint(name), CreatedAt: v.CreatedAt.Format(time.RFC3339), Status: status}
+	return volume.Volume{Name: name, Mountpoint: d.mountpoint(name), CreatedAt: volume.Time{Time: v.CreatedAt}, Status: status}
 }

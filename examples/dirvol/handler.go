@@ -1,90 +1,31 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
-	"io"
 	"log"
 	"net/http"
-	"strings"
+
+	"github.com/outletd/outlet/capability/volume"
+	"github.com/outletd/outlet/sdk"
 )
 
-const (
-	mediaType = "application/vnd.docker.plugins.v1.2+json"
-	maxBody   = 1 << 20
-)
-
-// request has the fields of every request of the protocol.
-type request struct {
-	Name string
-	ID   string
-	Opts map[string]string
+// service shows a driver to hosts.
+type service struct {
+	d   *driver
+	log *log.Logger
 }
 
-type empty struct{}
-
-// newHandler serves the volume protocol (docs/spec/capabilities.md §2).
-func newHandler(d *driver, logger *log.Logger) http.Handler {
-	methods := map[string]func(request) (any, error){
-		"Plugin.Activate": func(request) (any, error) {
-			return struct{ Implements []string }{[]string{"VolumeDriver"}}, nil
-		},
-		"VolumeDriver.Capabilities": func(request) (any, error) {
-			type scope struct{ Scope string }
-			return struct{ Capabilities scope }{scope{"local"}}, nil
-		},
-		"VolumeDriver.Create": func(r request) (any, error) { return empty{}, d.create(r.Name, r.Opts) },
-		"VolumeDriver.Remove": func(r request) (any, error) { return empty{}, d.remove(r.Name) },
-		"VolumeDriver.Get": func(r request) (any, error) {
-			v, err := d.describe(r.Name)
-			return struct{ Volume description }{v}, err
-		},
-		"VolumeDriver.List": func(request) (any, error) {
-			return struct{ Volumes []description }{d.list()}, nil
-		},
-		"VolumeDriver.Path": func(r request) (any, error) {
-			v, err := d.describe(r.Name)
-			return struct{ Mountpoint string }{v.Mountpoint}, err
-		},
-		"VolumeDriver.Mount": func(r request) (any, error) {
-			path, err := d.mount(r.Name, r.ID)
-			return struct{ Mountpoint string }{path}, err
-		},
-		"VolumeDriver.Unmount": func(r request) (any, error) { return empty{}, d.unmount(r.Name, r.ID) },
+// check gives an error the status of its class, and logs it.
+func (s service) check(call, name string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := strings.TrimPrefix(r.URL.Path, "/")
-		method, ok := methods[name]
-		switch {
-		case !ok:
-			answer(w, http.StatusNotFound, failure{"dirvol has no method " + name})
-			return
-		case r.Method != http.MethodPost:
-			w.Header().Set("Allow", http.MethodPost)
-			answer(w, http.StatusMethodNotAllowed, failure{"methods of plugins are called by POST"})
-			return
-		}
-		var args request
-		// Some callers send no body where there is nothing to say.
-		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&args)
-		if err != nil && !errors.Is(err, io.EOF) {
-			answer(w, http.StatusBadRequest, failure{"body: " + err.Error()})
-			return
-		}
-		result, err := method(args)
-		if err != nil {
-			if !errors.Is(err, errNotFound) { // whoever creates a volume looks for it first
-				logger.Printf("%s %q: %v", name, args.Name, err)
-			}
-			answer(w, status(err), failure{err.Error()})
-			return
-		}
-		answer(w, http.StatusOK, result)
-	})
+	if !errors.Is(err, errNotFound) { // whoever creates a volume looks for it first
+		s.log.Printf("%s %q: %v", call, name, err)
+	}
+	return sdk.WithStatus(status(err), err)
 }
-
-// failure is how the protocol tells an error.
-type failure struct{ Err string }
 
 func status(err error) int {
 	switch {
@@ -99,9 +40,33 @@ func status(err error) int {
 	}
 }
 
-func answer(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", mediaType)
-	w.WriteHeader(status)
-	// If the caller is gone there is nobody to tell.
-	_ = json.NewEncoder(w).Encode(v)
+func (s service) Scope(context.Context) (volume.Scope, error) { return volume.ScopeLocal, nil }
+
+func (s service) Create(_ context.Context, name string, opts map[string]string) error {
+	return s.check("create", name, s.d.create(name, opts))
+}
+
+func (s service) Get(_ context.Context, name string) (volume.Volume, error) {
+	v, err := s.d.describe(name)
+	return v, s.check("get", name, err)
+}
+
+func (s service) List(context.Context) ([]volume.Volume, error) { return s.d.list(), nil }
+
+func (s service) Remove(_ context.Context, name string) error {
+	return s.check("remove", name, s.d.remove(name))
+}
+
+func (s service) Path(_ context.Context, name string) (string, error) {
+	v, err := s.d.describe(name)
+	return v.Mountpoint, s.check("path", name, err)
+}
+
+func (s service) Mount(_ context.Context, name, id string) (string, error) {
+	path, err := s.d.mount(name, id)
+	return path, s.check("mount", name, err)
+}
+
+func (s service) Unmount(_ context.Context, name, id string) error {
+	return s.check("unmount", name, s.d.unmount(name, id))
 }

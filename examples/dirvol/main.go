@@ -15,8 +15,8 @@
 //	outlet exec dirvol /dirvol cat shared notes.txt
 //	echo hello | outlet exec -i dirvol /dirvol put shared notes.txt
 //
-// Dirvol uses nothing but the standard library, so that it can be read from
-// beginning to end as an example of a plugin.
+// Dirvol is an example of a plugin on package sdk; it uses nothing else but the
+// standard library.
 package main
 
 import (
@@ -26,13 +26,13 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/outletd/outlet/sdk"
 )
 
 const byHand = `dirvol is a plugin: a plugin manager starts it, with %s and %s in place.
@@ -82,56 +82,30 @@ func run(ctx context.Context, args []string, tmpfsSize string, in io.Reader, out
 // serve serves until ctx ends, and then lets calls finish and unmounts what it
 // mounted.
 func serve(ctx context.Context, data, socket string, size int64, logger *log.Logger) error {
+	socket, err := filepath.Abs(socket)
+	if err != nil {
+		return err
+	}
 	d, err := openDriver(data, size, logger)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	listener, err := listen(ctx, socket)
-	if err != nil {
+	served := false
+	err = sdk.Serve(ctx, sdk.Plugin{Volume: service{d, logger}}, sdk.Options{
+		Config:          sdk.Config{Name: "dirvol", Address: socket},
+		HandlerOptions:  sdk.HandlerOptions{MaxBody: 1 << 20},
+		ShutdownTimeout: 5 * time.Second,
+		Ready: func(string) {
+			served = true
+			logger.Printf("serving %d volumes of %s at %s", d.count(), data, socket)
+		},
+	})
+	if !served { // whoever serves there may have mounted things, too
 		return err
 	}
-	server := &http.Server{
-		Handler:           newHandler(d, logger),
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          logger,
-	}
-	logger.Printf("serving %d volumes of %s at %s", d.count(), data, socket)
-
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	logger.Print("told to end: finishing calls")
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err = server.Shutdown(bounded)
-	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
+	logger.Print("told to end: calls are finished")
 	return errors.Join(err, d.unmountAll())
-}
-
-// listen serves a socket that may be left from an earlier run, but not one that
-// somebody serves.
-func listen(ctx context.Context, path string) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "unix", path)
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return l, err
-	}
-	var dialer net.Dialer
-	if c, dialErr := dialer.DialContext(ctx, "unix", path); dialErr == nil {
-		c.Close()
-		return nil, fmt.Errorf("%s is served by somebody else", path)
-	}
-	if err := os.Remove(path); err != nil {
-		return nil, err
-	}
-	return lc.Listen(ctx, "unix", path)
 }
 
 func isDir(path string) bool {

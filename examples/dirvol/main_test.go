@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outletd/outlet/capability/volume"
 	"github.com/outletd/outlet/internal/testutil"
+	"github.com/outletd/outlet/sdk/sdktest"
 )
 
 func TestMain(m *testing.M) { os.Exit(testutil.Main(m)) }
@@ -136,15 +138,15 @@ func TestProtocol(t *testing.T) {
 	if info, err := os.Stat(p.path("a")); err != nil || info.Mode().Perm() != 0o777 || info.Mode()&os.ModeSticky == 0 {
 		t.Errorf("mode of the directory: %v, %v", info.Mode(), err)
 	}
-	var list struct{ Volumes []description }
+	var list struct{ Volumes []volume.Volume }
 	if err := json.Unmarshal([]byte(p.ok("VolumeDriver.List", "{}")), &list); err != nil {
 		t.Fatal(err)
 	}
 	if len(list.Volumes) != 2 || list.Volumes[0].Name != "a" || list.Volumes[0].Status["mounts"] != "1" || list.Volumes[1].Name != "b" {
 		t.Errorf("list: %+v", list)
 	}
-	if _, err := time.Parse(time.RFC3339, list.Volumes[0].CreatedAt); err != nil {
-		t.Error(err)
+	if list.Volumes[0].CreatedAt.IsZero() {
+		t.Error("the time of creation is missing")
 	}
 	p.ok("VolumeDriver.Unmount", `{"Name":"a","ID":"1"}`)
 	p.ok("VolumeDriver.Unmount", `{"Name":"a","ID":"never mounted"}`)
@@ -152,6 +154,14 @@ func TestProtocol(t *testing.T) {
 	if _, err := os.Stat(p.path("a")); !os.IsNotExist(err) {
 		t.Errorf("the directory of a removed volume: %v", err)
 	}
+}
+
+func TestConforms(t *testing.T) {
+	p := start(t, testutil.TempDir(t))
+	sdktest.Run(t, sdktest.Options{
+		Addr: "unix://" + filepath.Join(p.dir, "s"), Implements: []string{"VolumeDriver"},
+		VolumeOpts: map[string]string{"mode": "0750"},
+	})
 }
 
 func TestRefusals(t *testing.T) {
@@ -168,13 +178,13 @@ func TestRefusals(t *testing.T) {
 		{"removing one that is used", "VolumeDriver.Remove", `{"Name":"used"}`, 409, `volume "used" is mounted by 1 users`},
 		{"the same name, other options", "VolumeDriver.Create", `{"Name":"used","Opts":{"mode":"0700"}}`, 409, `volume "used" exists with other options`},
 		{"a name that climbs", "VolumeDriver.Create", `{"Name":"../../etc"}`, 400, `volume name "../../etc": letters`},
-		{"no name", "VolumeDriver.Create", `{}`, 400, "a volume needs a name"},
+		{"no name", "VolumeDriver.Create", `{}`, 400, "the call has no Name"},
 		{"a bad option", "VolumeDriver.Create", `{"Name":"x","Opts":{"uid":"me"}}`, 400, "option uid"},
 		{"a climbing name in Path", "VolumeDriver.Path", `{"Name":"../d"}`, 400, "volume name"},
-		{"no JSON", "VolumeDriver.Create", `{`, 400, "body: "},
-		{"options of the wrong type", "VolumeDriver.Create", `{"Name":"x","Opts":{"mode":7}}`, 400, "body: "},
-		{"a body beyond the bound", "VolumeDriver.Create", `{"Name":"` + strings.Repeat("x", 2<<20) + `"}`, 400, "body: "},
-		{"an unknown method", "VolumeDriver.Explode", `{}`, 404, "no method VolumeDriver.Explode"},
+		{"no JSON", "VolumeDriver.Create", `{`, 400, "the body of the call: "},
+		{"options of the wrong type", "VolumeDriver.Create", `{"Name":"x","Opts":{"mode":7}}`, 400, "the body of the call: "},
+		{"a body beyond the bound", "VolumeDriver.Create", `{"Name":"` + strings.Repeat("x", 2<<20) + `"}`, 413, "the body of the call is longer"},
+		{"an unknown method", "VolumeDriver.Explode", `{}`, 404, `no method "VolumeDriver.Explode"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, answer := p.call(tt.method, tt.body)
@@ -255,7 +265,7 @@ func TestWhatWasLeftHalfDoneIsFinished(t *testing.T) {
 		}
 	}
 	p = start(t, dir)
-	var list struct{ Volumes []description }
+	var list struct{ Volumes []volume.Volume }
 	if err := json.Unmarshal([]byte(p.ok("VolumeDriver.List", "")), &list); err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +360,7 @@ func TestASocketThatIsServedIsNotTaken(t *testing.T) {
 	p := start(t, testutil.TempDir(t))
 	other := t.TempDir()
 	err := run(t.Context(), []string{"-data", other, "-socket", filepath.Join(p.dir, "s")}, "", nil, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "served by somebody else") {
+	if err == nil || !strings.Contains(err.Error(), "served by another process") {
 		t.Errorf("got %v", err)
 	}
 	p.ok("VolumeDriver.List", "")

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// volume is what is kept of a volume.
-type volume struct {
+// record is what is kept of a volume.
+type record struct {
 	Options   options
 	CreatedAt time.Time
 	// Mounts are the ids that use the volume.
@@ -24,7 +24,7 @@ type state struct {
 	// Boot tells one start of the machine from another: who used volumes
 	// before the machine was started again uses them no more.
 	Boot    string
-	Volumes map[string]*volume
+	Volumes map[string]*record
 }
 
 const (
@@ -33,7 +33,7 @@ const (
 )
 
 func loadState(root *os.Root) (*state, error) {
-	s := &state{Version: 1, Volumes: make(map[string]*volume)}
+	s := &state{Version: 1, Volumes: make(map[string]*record)}
 	b, err := root.ReadFile(stateFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
