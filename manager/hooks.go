@@ -23,7 +23,8 @@ type hooks struct {
 
 // Handle registers a handler for plugins that provide the capability (for
 // example "volumedriver"), of major version 1. It runs at each later time such
-// a plugin becomes ready; users wait for it, other calls to the plugin do not.
+// a plugin becomes ready; users wait for it, for some seconds, other calls to the
+// plugin do not. Its ctx ends with the manager.
 func (m *Manager) Handle(capability string, h Handler) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

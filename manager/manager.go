@@ -128,6 +128,7 @@ const (
 	defaultStartTimeout = 15 * time.Second
 	defaultStopTimeout  = 10 * time.Second
 	killTimeout         = 10 * time.Second // for what SIGKILL must end
+	defaultHandlersFor  = 5 * time.Second  // less than busyAfter: a disable that waits gets its turn
 	bootStarts          = 4                // plugins started at the same time when a manager is opened
 )
 
@@ -158,7 +159,9 @@ type Manager struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	gc     chan struct{} // has room for one: a collection is due
-	boot   chan struct{} // a place for each start at boot
+	// handlersFor is how long an enable waits for the handlers of a capability.
+	handlersFor time.Duration
+	boot        chan struct{} // a place for each start at boot
 
 	mu       sync.RWMutex
 	ops      sync.WaitGroup   // operations of users; none is added once closed is set
@@ -189,15 +192,16 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	m := &Manager{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		now:      time.Now,
-		rt:       cfg.Runtime,
-		prober:   probe.New(),
-		gc:       make(chan struct{}, 1),
-		boot:     make(chan struct{}, bootStarts),
-		units:    make(map[string]*unit),
-		reserved: make(map[string]struct{}),
+		cfg:         cfg,
+		log:         cfg.Logger,
+		now:         time.Now,
+		rt:          cfg.Runtime,
+		prober:      probe.New(),
+		gc:          make(chan struct{}, 1),
+		handlersFor: defaultHandlersFor,
+		boot:        make(chan struct{}, bootStarts),
+		units:       make(map[string]*unit),
+		reserved:    make(map[string]struct{}),
 	}
 	cfg.Registry.Logger = cfg.Logger
 	var err error

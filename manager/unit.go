@@ -309,8 +309,20 @@ func (u *unit) onReady(ctx context.Context, kind launchKind) {
 	u.log.Info("plugin is ready", "pid", l.task.PID(), "took", l.readyAt.Sub(l.startedAt).Round(time.Millisecond))
 	waiters := l.started
 	l.started = nil
+	handled := make(chan struct{})
 	u.wg.Go(func() {
+		defer close(handled)
 		u.m.activated(ctx, u)
+	})
+	u.wg.Go(func() {
+		t := time.NewTimer(u.m.handlersFor)
+		defer t.Stop()
+		select {
+		case <-handled:
+		case <-t.C: // it listens and does not answer: its user must be able to disable it
+			u.log.Warn("the plugin is ready, but what is done with it then takes long and goes on", "after", u.m.handlersFor)
+		case <-ctx.Done():
+		}
 		tell(waiters, nil)
 	})
 }
