@@ -97,8 +97,9 @@ func TestCallsAllocateLittle(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if n > 10 {
-		t.Errorf("%v allocations", n)
+	// 7 without the race detector; with it sync.Pool forgets some of what it is
+	// given.
+	if n > 16 {
+		t.Errorf("%v allocations for a call", n)
 	}
-	t.Logf("%v allocations for a call", n)
 }

@@ -116,12 +116,16 @@ func (p *Prober) waitSocket(ctx context.Context, t Target, exited <-chan struct{
 	interval := firstInterval
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
+	var refused error // why the last attempt failed
 	for {
 		// Watch first, then look: what appears in between is not missed.
 		watch.update(t.Dir)
 		err := try(ctx, t)
 		if err == nil {
 			return nil
+		}
+		if refused == nil || ctx.Err() == nil { // else it only says that ctx ended
+			refused = err
 		}
 		timer.Reset(interval)
 		select {
@@ -133,7 +137,7 @@ func (p *Prober) waitSocket(ctx context.Context, t Target, exited <-chan struct{
 				return ErrExited
 			default:
 			}
-			return look(t, err, context.Cause(ctx))
+			return look(t, refused, context.Cause(ctx))
 		case <-watch.events:
 			interval = eventInterval
 		case <-timer.C:
