@@ -68,7 +68,7 @@ func (p *pipeFIFO) Read(b []byte) (int, error) {
 	err := p.raw.Read(func(fd uintptr) bool {
 		for {
 			n, rerr = syscall.Read(int(fd), b)
-			if rerr != syscall.EINTR { //nolint:errorlint // a bare errno of a system call
+			if rerr != syscall.EINTR {
 				return true
 			}
 		}

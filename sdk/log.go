@@ -83,7 +83,7 @@ func (h *Handler) readLogs(d LogReader) method {
 		defer h.streams.Done()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(h.stopping, cancel)()
+		defer context.AfterFunc(h.stopping, cancel)() //nolint:contextcheck // ctx ends with the request, too
 
 		out := http.NewResponseController(w)
 		w.Header().Set("Content-Type", "application/octet-stream")

@@ -104,6 +104,7 @@ func (s scoped) Scope(context.Context) (volume.Scope, error) { return s.scope, n
 type networks struct{}
 
 func (networks) NetworkScope(context.Context) (network.Scope, error) { return network.ScopeLocal, nil }
+
 func (networks) CreateNetwork(context.Context, network.CreateNetworkRequest) error {
 	return nil
 }

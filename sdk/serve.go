@@ -77,7 +77,9 @@ func serve(ctx context.Context, h *Handler, l *Listener, o Options) error {
 		serr = errors.Join(serr, server.Close())
 	}
 	if err == nil { // otherwise it was received above
-		<-served
+		if serr := <-served; !errors.Is(serr, http.ErrServerClosed) {
+			err = serr
+		}
 	}
 	return errors.Join(err, serr, h.Close(bounded), l.Close())
 }

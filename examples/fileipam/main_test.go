@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"path/filepath"
@@ -34,7 +33,7 @@ func TestConforms(t *testing.T) {
 
 func TestWhatIsInUseSurvives(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "state")
-	ctx := context.Background() //nolint:usetesting // nothing waits for it
+	ctx := t.Context()
 	d := open(t, file)
 	p, err := d.RequestPool(ctx, ipam.PoolRequest{Pool: "192.0.2.0/29", SubPool: "192.0.2.4/30"})
 	if err != nil {

@@ -18,7 +18,7 @@ func Serve(t testing.TB, name string, p sdk.Plugin) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // ends after the test's cleanups began
+	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	ready := make(chan string, 1)
 	go func() {
