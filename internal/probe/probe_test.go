@@ -200,7 +200,7 @@ func TestWhatWasSeenIsTold(t *testing.T) {
 				c.make(t, dir)
 			}
 			cause := errors.New("the start took too long")
-			ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Millisecond, cause)
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, cause)
 			defer cancel()
 			err := WaitSocket(ctx, Target{dir, "s"}, nil)
 			var e *NotReadyError
