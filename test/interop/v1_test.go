@@ -390,3 +390,69 @@ func TestExamplesAreManagedPlugins(t *testing.T) {
 		})
 	}
 }
+
+// The examples are managed plugins of Docker's, too.
+func TestDockerdManagesPluginsOfTheSDK(t *testing.T) {
+	docker := dockerd(t, "--experimental", "--metrics-addr", "127.0.0.1:0")
+	docker(t, "import", busyboxImage(t), "bb").OK()
+	manage := func(t *testing.T, name, mount, source string) {
+		t.Helper()
+		out := filepath.Join(t.TempDir(), name)
+		daemontest.Run(t, nil, filepath.Join(testutil.RepoRoot(t), "examples", name, "build.sh"), out).OK()
+		docker(t, "plugin", "create", name, out).OK()
+		if mount != "" {
+			docker(t, "plugin", "set", name, mount+".source="+source).OK()
+		}
+		docker(t, "plugin", "enable", name).OK()
+		t.Cleanup(func() {
+			docker(t, "plugin", "disable", name).OK()
+			docker(t, "plugin", "rm", name).OK()
+		})
+	}
+	t.Run("volumes", func(t *testing.T) {
+		manage(t, "dirvol", "", "")
+		docker(t, "volume", "create", "-d", "dirvol", "notes").OK()
+		docker(t, "run", "--rm", "--network", "none", "-v", "notes:/v", "bb", "sh", "-c", "echo hello > /v/f").OK()
+		if got := docker(t, "run", "--rm", "--network", "none", "-v", "notes:/v", "bb", "cat", "/v/f").OK(); got != "hello" {
+			t.Errorf("the next container reads %q", got)
+		}
+		docker(t, "volume", "rm", "notes").OK()
+	})
+	t.Run("networks", func(t *testing.T) {
+		manage(t, "bridgenet", "", "")
+		manage(t, "fileipam", "", "")
+		docker(t, "network", "create", "-d", "bridgenet:latest", "--ipam-driver", "fileipam:latest", "n").OK()
+		if out := docker(t, "run", "--rm", "--network", "n", "bb", "ip", "route").OK(); !strings.Contains(out, "default via 10.201.0.1") {
+			t.Errorf("routes: %q", out)
+		}
+		docker(t, "network", "rm", "n").OK()
+	})
+	t.Run("logs", func(t *testing.T) {
+		dir := t.TempDir()
+		manage(t, "filelog", "logs", dir)
+		id := docker(t, "run", "-d", "--network", "none", "--log-driver", "filelog", "bb", "echo", "a line").OK()
+		docker(t, "wait", id).OK()
+		if got := docker(t, "logs", id).OK(); got != "a line" {
+			t.Errorf("logs: %q", got)
+		}
+		docker(t, "rm", id).OK()
+		if found, err := filepath.Glob(filepath.Join(dir, id+".jsonl")); err != nil || len(found) != 1 {
+			t.Errorf("the file on the host: %v, %v", found, err)
+		}
+	})
+	t.Run("metrics", func(t *testing.T) {
+		dir := t.TempDir()
+		manage(t, "metricsfile", "metrics", dir)
+		testutil.Eventually(t, 10*time.Second, func() error {
+			b, err := os.ReadFile(filepath.Join(dir, "docker.prom"))
+			if err == nil && !bytes.Contains(b, []byte("engine_daemon_engine_info")) {
+				err = fmt.Errorf("the file has other metrics: %.200s", b)
+			}
+			return err
+		})
+	})
+	t.Run("others start", func(t *testing.T) {
+		manage(t, "noprivileged", "", "")
+		manage(t, "dirsecret", "secrets", t.TempDir())
+	})
+}
