@@ -30,6 +30,7 @@ func (d *daemon) openVolumes(ctx context.Context) error {
 			d.log.Warn("mount volumes again", "plugin", r.Name(), "err", err)
 		}
 	})
+	d.volumes.Hold(ctx)
 	// Plugins that were ready before the handler was there.
 	d.wg.Go(func() { d.volumes.Restore(d.life) })
 	d.onClose(func() error { d.quit(); d.wg.Wait(); return nil }) // before the manager

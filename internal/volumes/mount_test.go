@@ -484,6 +484,21 @@ func TestRestoreLeavesPluginsThatDoNotRunYetToRemount(t *testing.T) {
 	}
 }
 
+func TestHoldAsksNoPlugin(t *testing.T) {
+	p := startPlugin(t, "a:latest", "v", "w")
+	m := newMachine(t, p)
+	mount(t, m, "v", "id")
+	p.called()
+	m.restartDaemon(t)
+	m.Hold(t.Context())
+	if got := p.called(); len(got) > 0 {
+		t.Errorf("calls %q", got)
+	}
+	if got := m.heldBy("a:latest"); !slices.Equal(got, []string{"volume v"}) {
+		t.Errorf("held by %q", got)
+	}
+}
+
 // A call to a plugin that is being started waits for it, so what it was when it
 // was looked up does not say which run made the mount.
 func TestMountWhileThePluginStarts(t *testing.T) {

@@ -9,6 +9,17 @@ import (
 	"github.com/containerd/errdefs"
 )
 
+// Hold makes the volumes that the journal says are mounted hold their managed
+// plugins, and asks no plugin anything: call it before anybody can disable one.
+// What it cannot find, [Service.Restore] reports.
+func (s *Service) Hold(ctx context.Context) {
+	for _, r := range s.all() {
+		if active := r.active(); len(active) > 0 {
+			_, _ = s.cfg.Plugins.Acquire(ctx, r.Driver, capabilityName, holder(r.Name, active[0].Since)) // as above
+		}
+	}
+}
+
 // Restore brings what is here up to date after a start of the daemon: mounted
 // volumes hold their plugins again, and for plugins that run already it does
 // what Remount does. Those that do not run yet are Remount's when they are

@@ -81,6 +81,10 @@ func (r *Runtime) prepare(ctx context.Context, b runtime.Bundle) (*container, er
 	if err := r.Purge(ctx, b.ID); err != nil {
 		return nil, err
 	}
+	// Somebody may have cleaned up /run.
+	if err := durable.MkdirAll(r.cfg.Root, 0o700); err != nil {
+		return nil, fmt.Errorf("runc: root: %w", err)
+	}
 	for _, name := range []string{pidFile, logFile} {
 		if err := durable.Remove(filepath.Join(b.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("runc: start %s: %w", b.ID, err)
