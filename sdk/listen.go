@@ -166,7 +166,7 @@ func (l *Listener) keep(path string) error {
 }
 
 func (c Config) listenSocket(ctx context.Context, path string) (*Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	if err := removeStale(ctx, path); err != nil {
@@ -194,6 +194,18 @@ func (c Config) listenSocket(ctx context.Context, path string) (*Listener, error
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// makeDir makes a directory that hosts can look into, whatever the umask is. One
+// that is there is left as it is.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // removeStale removes a socket that nobody serves.
@@ -269,7 +281,7 @@ func reachable(a net.Addr) string {
 
 // writeDefinition makes a definition appear as a whole.
 func writeDefinition(path string, content []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
