@@ -89,6 +89,14 @@ func (h *Handler) readLogs(d LogReader) method {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		var frame, line []byte
 		sent := false
+		if a.Config.Follow {
+			// The host waits for the head of the answer, and a container can be
+			// silent for days.
+			sent = true
+			if err := out.Flush(); err != nil {
+				return nil, errStreamed
+			}
+		}
 		err = d.ReadLogs(ctx, a.Info, *a.Config, func(e *logdriver.Entry) error {
 			if err := ctx.Err(); err != nil {
 				return err

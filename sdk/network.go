@@ -127,6 +127,9 @@ func (h *Handler) addEndpoint(d NetworkDriver) {
 			return missing("NetworkID", r.NetworkID, "EndpointID", r.EndpointID)
 		}, func(ctx context.Context, r network.JoinRequest) (any, error) {
 			answer, err := d.Join(ctx, r)
+			if err == nil && answer.Err != "" { // a failure is told by the status, too
+				err = errors.New(answer.Err)
+			}
 			if answer.InterfaceName == nil {
 				answer.InterfaceName = new(network.InterfaceName) // Docker takes it for granted
 			}
