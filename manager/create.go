@@ -51,14 +51,20 @@ func (m *Manager) Create(ctx context.Context, name string, archive io.Reader, o 
 		return outlet.EncodeConfig(cfg)
 	})
 	if err != nil {
+		m.collectGarbage() // should what was written not have been removed
 		return outlet.Plugin{}, nil, err
 	}
 	// From here on it is a matter of milliseconds: the client's going away
 	// leaves a whole plugin, not half of one.
 	ctx = context.WithoutCancel(ctx)
+	done := false // and nothing is left to be collected
 	defer func() {
 		if err := art.Release(ctx); err != nil {
 			m.log.Warn("release what was created", "err", err)
+			done = false
+		}
+		if !done {
+			m.collectGarbage()
 		}
 	}()
 	warnings = append(warnings, art.Warnings...)
@@ -76,6 +82,7 @@ func (m *Manager) Create(ctx context.Context, name string, archive io.Reader, o 
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
+	done = true
 	for _, w := range warnings {
 		m.log.Warn("created plugin", "plugin", name, "warning", w)
 	}

@@ -105,9 +105,13 @@ type Config struct {
 	// MaxDownloads bounds the layers that one pull downloads at the same time;
 	// 0 is 3.
 	MaxDownloads int
-	// Admit, if not nil, may refuse a plugin of a registry before its layers are
-	// downloaded, on install and upgrade.
-	Admit func(ctx context.Context, p outlet.RemotePlugin) error
+	// Admit, if not nil, may refuse a plugin before its layers are downloaded or
+	// unpacked: on install, upgrade and load, and an image that is to become one.
+	// signatures gives those that are beside it.
+	Admit func(ctx context.Context, p outlet.RemotePlugin, signatures FindSignatures) error
+	// AdmitSettings, if not nil, may refuse the privileges that settings give a
+	// plugin that came from reference.
+	AdmitSettings func(reference string, p outlet.Privileges) error
 	// EventLogger, if not nil, is told of what users did: pull, create, enable,
 	// disable, remove (docs/spec/managed-plugins.md §8). It must not block.
 	EventLogger func(action, id, name string)
@@ -130,6 +134,12 @@ const (
 	killTimeout         = 10 * time.Second // for what SIGKILL must end
 	defaultHandlersFor  = 5 * time.Second  // less than busyAfter: a disable that waits gets its turn
 	bootStarts          = 4                // plugins started at the same time when a manager is opened
+)
+
+// A collection that failed is tried again, after delays that double.
+const (
+	firstCollectRetry = time.Second
+	lastCollectRetry  = time.Minute
 )
 
 // Manager manages the plugins of one root. All methods are safe for concurrent
@@ -311,18 +321,27 @@ func (m *Manager) collectGarbage() {
 }
 
 func (m *Manager) runGC() {
+	retry := time.NewTimer(firstCollectRetry)
+	retry.Stop()
+	defer retry.Stop()
+	delay := firstCollectRetry
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
 		case <-m.gc:
+		case <-retry.C:
 		}
 		// A collection is short, and containerd's leaks a goroutine when it is
 		// interrupted.
 		st, err := m.store.GC(context.WithoutCancel(m.ctx))
 		if err != nil {
-			m.log.Warn("garbage collection", "err", err)
+			m.log.Warn("garbage collection", "err", err, "again_in", delay)
+			retry.Reset(delay)
+			delay = min(2*delay, lastCollectRetry)
 		} else {
+			retry.Stop()
+			delay = firstCollectRetry
 			m.log.Debug("garbage collection", "blobs", st.Blobs, "bytes", st.Bytes, "snapshots", st.Snapshots, "took", st.Elapsed)
 		}
 	}

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -230,8 +231,8 @@ func (m *Manager) forget(ctx context.Context, u *unit) error {
 		return err
 	}
 	if err := m.store.Delete(ctx, u.id); err != nil && !errdefs.IsNotFound(err) {
-		if uerr := u.do(func() { u.fail(err) }); uerr != nil {
-			return uerr
+		if uerr := m.remain(ctx, u); uerr != nil {
+			return errors.Join(err, uerr)
 		}
 		return fmt.Errorf("remove plugin: %w", err)
 	}
@@ -245,6 +246,23 @@ func (m *Manager) forget(ctx context.Context, u *unit) error {
 		m.log.Warn("remove the plugin's directory", "id", shortID(u.id), "err", err)
 	}
 	return nil
+}
+
+// remain takes back that a plugin is being removed: it is what its record says.
+func (m *Manager) remain(ctx context.Context, u *unit) error {
+	defer u.endClosing()
+	rec, err := m.store.Get(ctx, u.id)
+	return errors.Join(u.do(func() {
+		if err != nil {
+			u.fail(fmt.Errorf("read its record: %w", err))
+			return
+		}
+		u.life.rec = rec.Clone()
+		u.enter(outlet.StateDisabled)
+		if rec.Enabled {
+			u.beginLaunch(u.ctx, launchRestart)
+		}
+	}))
 }
 
 // Set changes the settings of a disabled plugin: all of o, or nothing.
@@ -267,6 +285,9 @@ func (m *Manager) Set(ctx context.Context, name string, o outlet.SetOptions) err
 		}
 		if err == nil {
 			s, err = s.Unset(r.Config, o.Unset)
+		}
+		if err == nil && m.cfg.AdmitSettings != nil {
+			err = m.cfg.AdmitSettings(r.Reference, effective(r.Config, s))
 		}
 		r.Settings = s
 		return err

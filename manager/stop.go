@@ -38,22 +38,55 @@ func (u *unit) teardown(ctx context.Context, task Task) (*outlet.Exit, error) {
 			return nil, err
 		}
 		exit = &e
-	} else if err := durable.Do(durable.Runtime, "purge", func() error { return u.m.rt.Purge(ctx, u.id) }); err != nil {
+	} else if err := again(ctx, func() error {
+		return durable.Do(durable.Runtime, "purge", func() error { return u.m.rt.Purge(ctx, u.id) })
+	}); err != nil {
 		return nil, &notEndedError{fmt.Errorf("end what is left of it: %w", err)}
 	}
-	errs := []error{u.drain(ctx)}
+	u.drainLast(ctx)
+	return exit, again(ctx, func() error { return u.clearHost(ctx) })
+}
+
+// clearHost takes away what was set up on the host for a plugin that has ended.
+func (u *unit) clearHost(ctx context.Context) error {
+	var errs []error
 	for _, dir := range []string{u.paths.propagated, u.paths.bundle, u.paths.sockets} {
 		errs = append(errs, rootfs.Unmount(ctx, dir))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return exit, err
+		return err
 	}
 	for _, dir := range []string{u.paths.bundle, u.paths.sockets} {
 		if err := durable.RemoveAll(dir); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", dir, err))
 		}
 	}
-	return exit, errors.Join(errs...)
+	return errors.Join(errs...)
+}
+
+// The delays between the tries of again.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = 500 * time.Millisecond
+)
+
+// again does what can be repeated until it succeeds, four times at most within
+// two thirds of a second: a descriptor that was missing for a moment must not
+// leave a plugin half stopped. It returns the last error.
+func again(ctx context.Context, f func() error) error {
+	for pause := firstPause; ; pause *= 5 {
+		err := f()
+		if err == nil || pause > lastPause {
+			return err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+	}
 }
 
 // end asks the process to end, then makes it, and removes the container.
@@ -81,7 +114,10 @@ func (u *unit) remove(ctx context.Context, task Task) error {
 	select {
 	case <-task.Done():
 	default:
-		if err := durable.Do(durable.Runtime, "kill", func() error { return task.Kill(ctx) }); err != nil {
+		err := again(ctx, func() error {
+			return durable.Do(durable.Runtime, "kill", func() error { return task.Kill(ctx) })
+		})
+		if err != nil {
 			return &notEndedError{fmt.Errorf("kill the plugin: %w", err)}
 		}
 		select {
@@ -90,7 +126,10 @@ func (u *unit) remove(ctx context.Context, task Task) error {
 			return &notEndedError{fmt.Errorf("the plugin could not be ended: process %d is still there", task.PID())}
 		}
 	}
-	if err := durable.Do(durable.Runtime, "delete", func() error { return task.Delete(ctx) }); err != nil {
+	err := again(ctx, func() error {
+		return durable.Do(durable.Runtime, "delete", func() error { return task.Delete(ctx) })
+	})
+	if err != nil {
 		return &notEndedError{fmt.Errorf("end what is left of the plugin: %w", err)}
 	}
 	return nil
@@ -111,11 +150,20 @@ func (u *unit) clearAfterExit(ctx context.Context, task Task) error {
 	if task != nil {
 		errs = append(errs, u.remove(ctx, task))
 	}
-	errs = append(errs, u.drain(ctx))
+	u.drainLast(ctx)
 	if u.m.rtInfo.Mounts {
-		errs = append(errs, u.unmountDead())
+		errs = append(errs, again(ctx, u.unmountDead))
 	}
 	return errors.Join(errs...)
+}
+
+// drainLast picks up the output of a process that ended. What cannot be picked
+// up stays for the next time: a full disk is no reason not to stop a plugin, nor
+// to start it.
+func (u *unit) drainLast(ctx context.Context) {
+	if err := again(ctx, func() error { return u.drain(ctx) }); err != nil {
+		u.log.Warn("pick up what the plugin printed last", "err", err)
+	}
 }
 
 // unmountDead unmounts what the plugin served itself (FUSE) below the propagated

@@ -66,7 +66,26 @@ func (a *Artifact) Release(ctx context.Context) error {
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
+	if err != nil {
+		a.store.lostMu.Lock()
+		defer a.store.lostMu.Unlock()
+		a.store.lost = append(a.store.lost, a.lease)
+	}
 	return err
+}
+
+// dropLost ends the leases that could not be ended when they should have been.
+func (s *Store) dropLost(ctx context.Context) error {
+	s.lostMu.Lock()
+	defer s.lostMu.Unlock()
+	for len(s.lost) > 0 {
+		err := s.leases.Delete(ctx, leases.Lease{ID: s.lost[0]})
+		if err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+		s.lost = s.lost[1:]
+	}
+	return nil
 }
 
 // Describe writes into r what of a record is about the artifact's content.

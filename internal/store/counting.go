@@ -6,6 +6,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/outletd/outlet/internal/durable"
@@ -16,6 +17,7 @@ import (
 type countingContent struct {
 	content.Store
 	blobs, bytes atomic.Int64
+	failed       *atomic.Bool // set when it could not
 }
 
 func (c *countingContent) Delete(ctx context.Context, d digest.Digest) error {
@@ -25,6 +27,7 @@ func (c *countingContent) Delete(ctx context.Context, d digest.Digest) error {
 	}
 	err = durable.Do(durable.Blob, "delete "+d.String(), func() error { return c.Store.Delete(ctx, d) })
 	if err != nil {
+		c.failed.Store(true)
 		return err
 	}
 	c.blobs.Add(1)
@@ -36,12 +39,15 @@ func (c *countingContent) Delete(ctx context.Context, d digest.Digest) error {
 type countingSnapshotter struct {
 	snapshots.Snapshotter
 	removed atomic.Int64
+	failed  *atomic.Bool // as above
 }
 
 func (c *countingSnapshotter) Remove(ctx context.Context, key string) error {
 	err := durable.Do(durable.Snapshot, "remove "+key+" itself", func() error { return c.Snapshotter.Remove(ctx, key) })
 	if err == nil {
 		c.removed.Add(1)
+	} else if !errdefs.IsFailedPrecondition(err) { // it has children, which go first
+		c.failed.Store(true)
 	}
 	return err
 }
@@ -49,7 +55,11 @@ func (c *countingSnapshotter) Remove(ctx context.Context, key string) error {
 // Cleanup removes the directories of removed snapshots.
 func (c *countingSnapshotter) Cleanup(ctx context.Context) error {
 	if cleaner, ok := c.Snapshotter.(snapshots.Cleaner); ok {
-		return durable.Do(durable.Snapshot, "clean up", func() error { return cleaner.Cleanup(ctx) })
+		err := durable.Do(durable.Snapshot, "clean up", func() error { return cleaner.Cleanup(ctx) })
+		if err != nil {
+			c.failed.Store(true)
+		}
+		return err
 	}
 	return nil
 }

@@ -2,51 +2,75 @@ package store
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/outletd/outlet/internal/durable"
 )
 
 // durableSnapshotter has what changes snapshots go through package durable.
-type durableSnapshotter struct{ snapshots.Snapshotter }
+type durableSnapshotter struct {
+	snapshots.Snapshotter
+	failed *atomic.Bool // set when something did, and may have left a part
+}
+
+// noting sets failed if err is one.
+func noting(failed *atomic.Bool, err error) error {
+	if err != nil && !errdefs.IsAlreadyExists(err) && !errdefs.IsNotFound(err) {
+		failed.Store(true)
+	}
+	return err
+}
 
 func (s durableSnapshotter) Prepare(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
-	return durable.Call(durable.Snapshot, "prepare "+key, func() ([]mount.Mount, error) {
+	mounts, err := durable.Call(durable.Snapshot, "prepare "+key, func() ([]mount.Mount, error) {
 		return s.Snapshotter.Prepare(ctx, key, parent, opts...)
 	})
+	return mounts, noting(s.failed, err)
 }
 
 func (s durableSnapshotter) Commit(ctx context.Context, name, key string, opts ...snapshots.Opt) error {
-	return durable.Do(durable.Snapshot, "commit "+key, func() error { return s.Snapshotter.Commit(ctx, name, key, opts...) })
+	err := durable.Do(durable.Snapshot, "commit "+key, func() error { return s.Snapshotter.Commit(ctx, name, key, opts...) })
+	return noting(s.failed, err)
 }
 
 func (s durableSnapshotter) Remove(ctx context.Context, key string) error {
-	return durable.Do(durable.Snapshot, "remove "+key, func() error { return s.Snapshotter.Remove(ctx, key) })
+	err := durable.Do(durable.Snapshot, "remove "+key, func() error { return s.Snapshotter.Remove(ctx, key) })
+	return noting(s.failed, err)
 }
 
 // durableContent does the same for blobs.
-type durableContent struct{ content.Store }
+type durableContent struct {
+	content.Store
+	failed *atomic.Bool // as above
+}
 
 func (c durableContent) Delete(ctx context.Context, d digest.Digest) error {
-	return durable.Do(durable.Blob, "delete "+d.String(), func() error { return c.Store.Delete(ctx, d) })
+	err := durable.Do(durable.Blob, "delete "+d.String(), func() error { return c.Store.Delete(ctx, d) })
+	return noting(c.failed, err)
 }
 
 func (c durableContent) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
-	return durable.Call(durable.Blob, "begin", func() (content.Writer, error) {
+	w, err := durable.Call(durable.Blob, "begin", func() (content.Writer, error) {
 		w, err := c.Store.Writer(ctx, opts...)
 		if err != nil {
 			return nil, err
 		}
-		return durableWriter{w}, nil
+		return durableWriter{w, c.failed}, nil
 	})
+	return w, noting(c.failed, err)
 }
 
 // durableWriter does the same for what is being written.
-type durableWriter struct{ content.Writer }
+type durableWriter struct {
+	content.Writer
+	failed *atomic.Bool // as above
+}
 
 func (w durableWriter) Write(p []byte) (int, error) {
 	return durable.Call(durable.Blob, "write", func() (int, error) { return w.Writer.Write(p) })
@@ -57,5 +81,6 @@ func (w durableWriter) Truncate(size int64) error {
 }
 
 func (w durableWriter) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
-	return durable.Do(durable.Blob, "commit", func() error { return w.Writer.Commit(ctx, size, expected, opts...) })
+	err := durable.Do(durable.Blob, "commit", func() error { return w.Writer.Commit(ctx, size, expected, opts...) })
+	return noting(w.failed, err)
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -36,7 +38,13 @@ func (s *Store) GC(ctx context.Context) (GCStats, error) {
 	}
 	start := time.Now()
 	ctx = s.Context(ctx)
-	if !s.swept {
+	if err := s.dropLost(ctx); err != nil {
+		return GCStats{}, err
+	}
+	// Whatever fails from here on, the next collection looks at everything.
+	look := !s.swept || s.failed.Swap(false)
+	s.swept = false
+	if look {
 		if err := s.markDirty(ctx); err != nil {
 			return GCStats{}, err
 		}
@@ -51,14 +59,36 @@ func (s *Store) GC(ctx context.Context) (GCStats, error) {
 		Snapshots: int(s.backend.removed.Load() - removed),
 		Elapsed:   time.Since(start),
 	}
-	if !s.swept {
-		// The two that made it look.
-		s.swept = true
+	if look { // the two that made it look
 		stats.Blobs--
 		stats.Bytes -= int64(len(sweepMark))
 		stats.Snapshots--
 	}
+	if err := s.cleanDirs(ctx); err != nil {
+		return stats, err
+	}
+	// containerd's collection only logs what it cannot remove.
+	if s.failed.Load() {
+		return stats, errors.New("something could not be removed")
+	}
+	s.swept = true
 	return stats, nil
+}
+
+// cleanDirs removes directories of plugins that are gone, which could not be
+// removed with them.
+func (s *Store) cleanDirs(ctx context.Context) error {
+	dir := filepath.Join(s.root, "removing")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries { // also what is being removed just now: there is no harm in helping
+		if err := durable.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return s.cleanPluginDirs(ctx)
 }
 
 var sweepMark = []byte("outlet: made to be collected\n")

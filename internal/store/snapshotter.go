@@ -82,7 +82,7 @@ func (s *Store) openSnapshotter(ctx context.Context, wanted string) error {
 	if err != nil {
 		return fmt.Errorf("open the %s snapshotter: %w", s.snap, err)
 	}
-	s.backend = &countingSnapshotter{Snapshotter: sn}
+	s.backend = &countingSnapshotter{Snapshotter: sn, failed: &s.failed}
 	return nil
 }
 

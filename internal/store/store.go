@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -71,6 +72,12 @@ type Store struct {
 	backend   *countingSnapshotter
 	collector chan struct{} // holds a token while a collection runs
 	swept     bool          // guarded by collector: the backends were compared with the metadata
+	// failed says that since then a change of a blob or snapshot failed, which
+	// may have left files that the metadata does not know.
+	failed atomic.Bool
+
+	lostMu sync.Mutex
+	lost   []string // leases that could not be ended
 
 	downloads downloads
 	unpacking keyedLock
@@ -131,7 +138,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.blobs = &countingContent{Store: blobs}
+	s.blobs = &countingContent{Store: blobs, failed: &s.failed}
 	s.meta = metadata.NewDB(s.db, s.blobs, map[string]snapshots.Snapshotter{s.snap: s.backend})
 	if err := s.meta.Init(s.Context(ctx)); err != nil {
 		return nil, fmt.Errorf("database of root %s: %w", s.root, err)
@@ -188,11 +195,11 @@ func (s *Store) Context(ctx context.Context) context.Context {
 
 // Content is the store's blobs; use it with [Store.Context]. Blobs that no lease
 // names are removed by [Store.GC].
-func (s *Store) Content() content.Store { return durableContent{s.meta.ContentStore()} }
+func (s *Store) Content() content.Store { return durableContent{s.meta.ContentStore(), &s.failed} }
 
 // snapshots is the snapshotter with metadata and leases.
 func (s *Store) snapshots() snapshots.Snapshotter {
-	return durableSnapshotter{s.meta.Snapshotter(s.snap)}
+	return durableSnapshotter{s.meta.Snapshotter(s.snap), &s.failed}
 }
 
 // RootfsMounts returns what to mount ([rootfs.Mount]) to get the root

@@ -2,6 +2,7 @@ package volumes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -75,11 +76,21 @@ func (s *Service) Create(ctx context.Context, c outlet.VolumeCreate) (outlet.Vol
 		next.Mounts = rec.Mounts
 	}
 	if err := s.save(ctx, next); err != nil {
-		return outlet.Volume{}, err
+		return outlet.Volume{}, errors.Join(err, s.uncreate(ctx, d, c.Name))
 	}
 	shown := found{d, nil, next}.show(c.Name, s.scope(ctx, d))
 	s.event(ActionCreate, shown)
 	return shown, nil
+}
+
+// uncreate removes a volume that was made just now and cannot be kept.
+func (s *Service) uncreate(ctx context.Context, d Driver, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := s.client(d).Remove(ctx, name); err != nil {
+		return fmt.Errorf("undo it: %w", failed(d, err))
+	}
+	return nil
 }
 
 // driverToCreate finds the plugin that a volume is to be created with.
@@ -175,7 +186,12 @@ func (s *Service) Remove(ctx context.Context, name string, force bool) error {
 	}
 	if recorded {
 		if err := s.forget(ctx, name); err != nil {
-			return err
+			// The volume is gone all the same. A record without one is found
+			// out by asking the plugin, and says nothing then.
+			s.log.WarnContext(ctx, "forget a volume that was removed", "volume", name, "err", err)
+			s.mu.Lock()
+			delete(s.records, name)
+			s.mu.Unlock()
 		}
 	}
 	s.event(ActionDestroy, f.show(name, ""))
