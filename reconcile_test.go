@@ -12,11 +12,15 @@ func TestReconcile(t *testing.T) {
 	set := []string{"value"}
 	old := Config{
 		Env: []Env{
-			{Name: "KEPT", Value: s("a"), Settable: set}, {Name: "FOLLOWS", Value: s("a"), Settable: set}, {Name: "FIXED", Value: s("a"), Settable: set},
-			{Name: "GONE", Value: s("a"), Settable: set}, {Name: "NONE", Settable: set},
+			{Name: "KEPT", Value: s("a"), Settable: set},
+			{Name: "FOLLOWS", Value: s("a"), Settable: set},
+			{Name: "FIXED", Value: s("a"), Settable: set},
+			{Name: "GONE", Value: s("a"), Settable: set},
+			{Name: "NONE", Settable: set},
 		},
 		Mounts: []Mount{
-			{Name: "m", Source: s("/a"), Destination: "/m", Settable: []string{"source"}}, {Name: "default", Source: s("/a"), Destination: "/d"},
+			{Name: "m", Source: s("/a"), Destination: "/m", Settable: []string{"source"}},
+			{Name: "default", Source: s("/a"), Destination: "/d"},
 			{Name: "lost", Source: s("/a"), Destination: "/l", Settable: []string{"source"}},
 		},
 		Linux: Linux{Devices: []Device{{Name: "d", Path: s("/dev/a"), Settable: []string{"path"}}, {Name: "e", Path: s("/dev/e"), Settable: []string{"path"}}}},
@@ -24,7 +28,10 @@ func TestReconcile(t *testing.T) {
 	}
 	next := Config{
 		Env: []Env{
-			{Name: "NEW", Value: s("n")}, {Name: "KEPT", Value: s("b"), Settable: set}, {Name: "FOLLOWS", Value: s("b"), Settable: set}, {Name: "FIXED", Value: s("b")},
+			{Name: "NEW", Value: s("n")},
+			{Name: "KEPT", Value: s("b"), Settable: set},
+			{Name: "FOLLOWS", Value: s("b"), Settable: set},
+			{Name: "FIXED", Value: s("b")},
 			{Name: "NONE", Settable: set},
 		},
 		Mounts: []Mount{{Name: "m", Source: s("/b"), Destination: "/m2", Settable: []string{"source"}}, {Name: "default", Source: s("/b"), Destination: "/d"}},

@@ -93,7 +93,7 @@ func (b *Blob) Read(p []byte) (int, error) {
 			return 0, &Error{Host: b.Host(), Reason: fmt.Sprintf("the download of %s broke off after %d of %d bytes: %v", b.desc.Digest, b.offset, b.desc.Size, err), Err: err}
 		}
 		if b.from.mirror {
-			b.r.c.penalise(b.from.RegistryHost.Host)
+			b.r.c.penalise(b.from.Host)
 		}
 		if err := sleep(b.ctx, retryPolicy{c: b.r.c}.backoff(b.idle)); err != nil {
 			return 0, err
@@ -112,7 +112,7 @@ func (b *Blob) open() error {
 		left := b.desc.Size - b.offset
 		fail := func(format string, args ...any) error {
 			resp.Body.Close() //nolint:errcheck,gosec // only read from
-			return &Error{Host: e.RegistryHost.Host, Reason: fmt.Sprintf("blob "+b.desc.Digest.String()+": "+format, args...)}
+			return &Error{Host: e.Host, Reason: fmt.Sprintf("blob "+b.desc.Digest.String()+": "+format, args...)}
 		}
 		if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 			return fail("it sent it encoded as %q, unasked", clip(enc))
@@ -140,9 +140,9 @@ func (b *Blob) open() error {
 // Host is the endpoint the bytes came from.
 func (b *Blob) Host() string {
 	if b.from == nil {
-		return b.r.endpoints[len(b.r.endpoints)-1].RegistryHost.Host
+		return b.r.endpoints[len(b.r.endpoints)-1].Host
 	}
-	return b.from.RegistryHost.Host
+	return b.from.Host
 }
 
 // Distrust says that the bytes were wrong. It returns whether another endpoint
@@ -153,7 +153,7 @@ func (b *Blob) Distrust() bool {
 	}
 	b.r.mu.Lock()
 	defer b.r.mu.Unlock()
-	b.r.distrusted[distrust{b.from.RegistryHost.Host, b.desc.Digest}] = true
+	b.r.distrusted[distrust{b.from.Host, b.desc.Digest}] = true
 	return true
 }
 

@@ -84,11 +84,7 @@ func (c *Client) configured(name string) ([]host, error) {
 		}
 		return nil
 	}}
-	insecure, err := c.insecure(name)
-	if err != nil {
-		return nil, err
-	}
-	if insecure && !docker.IsLocalhost(name) { // containerd knows about loopback itself
+	if c.insecure(name) && !docker.IsLocalhost(name) { // containerd knows about loopback itself
 		o.DefaultScheme = "http"                             // after TLS was tried: see ConfigureHosts
 		o.DefaultTLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // what an insecure registry is
 	}
@@ -120,7 +116,7 @@ func (c *Client) mirror(scheme, name, path string) (host, error) {
 		return host{}, err
 	}
 	h := hosts[len(hosts)-1]
-	if insecure, err := c.insecure(name); scheme == "http" && err == nil && !insecure {
+	if scheme == "http" && !c.insecure(name) {
 		h.Scheme = "http" // the operator said so
 	}
 	h.Path = path + "/v2"
@@ -136,10 +132,7 @@ func (c *Client) endpoint(h host, domain string, mirror bool, auth outlet.Regist
 	if mirror {
 		policy.attempts, policy.answer = 1, c.cfg.AnswerTimeout/3
 	}
-	plainToo := h.Scheme == "http" || docker.IsLocalhost(h.Host)
-	if insecure, err := c.insecure(h.Host); err == nil && insecure {
-		plainToo = true
-	}
+	plainToo := h.Scheme == "http" || c.insecure(h.Host)
 	transport := &retryTransport{base: h.Client.Transport, policy: policy}
 	e.client = &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		return checkRedirect(req, via, plainToo)
@@ -186,36 +179,36 @@ func (c *Client) hostDir(host string) (string, error) {
 }
 
 // insecure says whether a registry's certificate is not verified.
-func (c *Client) insecure(host string) (bool, error) {
+func (c *Client) insecure(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
 	}
 	name = strings.Trim(name, "[]")
 	if docker.IsLocalhost(host) {
-		return true, nil
+		return true
 	}
 	var networks []netip.Prefix
 	for _, n := range c.cfg.Insecure {
 		if n == host || n == name {
-			return true, nil
+			return true
 		}
 		if p, err := netip.ParsePrefix(n); err == nil {
 			networks = append(networks, p)
 		}
 	}
 	if len(networks) == 0 {
-		return false, nil
+		return false
 	}
 	addrs := lookup(name)
 	for _, p := range networks {
 		for _, a := range addrs {
 			if p.Contains(a.Unmap()) {
-				return true, nil
+				return true
 			}
 		}
 	}
-	return false, nil
+	return false
 }
 
 // lookup resolves a name; one that does not resolve is in no network.

@@ -140,7 +140,7 @@ func (r *Repository) documentOnce(ctx context.Context, caps docker.HostCapabilit
 		}
 		got := algorithm.FromBytes(raw)
 		if wanted != "" && got != wanted {
-			return &Error{Host: e.RegistryHost.Host, Reason: fmt.Sprintf("it sent a manifest of digest %s for %s", got, wanted)}
+			return &Error{Host: e.Host, Reason: fmt.Sprintf("it sent a manifest of digest %s for %s", got, wanted)}
 		}
 		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) //nolint:errcheck // none is looked for in the document
 		m, err = ParseManifest(raw, mediaType)
@@ -158,7 +158,7 @@ func (r *Repository) readBounded(e *endpoint, resp *http.Response, limit int64, 
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, &Error{Host: e.RegistryHost.Host, Reason: "read the " + what + ": " + err.Error(), Err: errors.Join(errBody, err)}
+		return nil, &Error{Host: e.Host, Reason: "read the " + what + ": " + err.Error(), Err: errors.Join(errBody, err)}
 	}
 	if int64(len(raw)) > limit {
 		return nil, errTooLarge(what, limit)

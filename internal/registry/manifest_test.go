@@ -72,7 +72,9 @@ func TestSelect(t *testing.T) {
 	attestation := entry("linux/amd64")
 	attestation.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
 	all := []ocispec.Descriptor{
-		attestation, {Digest: "none"}, entry("unknown/unknown"), entry("windows/amd64"), entry("linux/arm/v5"), entry("linux/arm/v7"), entry("linux/arm/v6"),
+		attestation,
+		{Digest: "none"},
+		entry("unknown/unknown"), entry("windows/amd64"), entry("linux/arm/v5"), entry("linux/arm/v7"), entry("linux/arm/v6"),
 		entry("linux/arm64/v8"), entry("linux/amd64/v3"), entry("linux/amd64"), entry("linux/s390x"),
 	}
 	for want, fits := range map[string]string{

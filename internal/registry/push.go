@@ -53,7 +53,7 @@ func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open
 	resp.Body.Close() //nolint:errcheck,gosec // only read from
 	to, err := uploadURL(resp, desc.Digest)
 	if err != nil {
-		return false, &Error{Host: e.RegistryHost.Host, Reason: err.Error()}
+		return false, &Error{Host: e.Host, Reason: err.Error()}
 	}
 	resp, err = r.do(ctx, e, request{
 		method: http.MethodPut, url: to, body: open, size: desc.Size,
@@ -102,7 +102,7 @@ func (r *Repository) PushManifest(ctx context.Context, desc ocispec.Descriptor, 
 	}
 	resp.Body.Close() //nolint:errcheck,gosec // only read from
 	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != desc.Digest.String() {
-		return &Error{Host: e.RegistryHost.Host, Reason: fmt.Sprintf("it stored the manifest as %s instead of %s", clip(got), desc.Digest)}
+		return &Error{Host: e.Host, Reason: fmt.Sprintf("it stored the manifest as %s instead of %s", clip(got), desc.Digest)}
 	}
 	return nil
 }

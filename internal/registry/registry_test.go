@@ -305,10 +305,10 @@ func TestMirrors(t *testing.T) {
 
 func TestCredentialsGoToNobodyElse(t *testing.T) {
 	reg := rt.Start(t, rt.Options{Password: true})
-	open_ := rt.Start(t, rt.Options{})
+	public := rt.Start(t, rt.Options{})
 	p := rt.Plugin{Config: rt.Config(nil), Layers: []rt.Layer{rt.GzipLayer(t, rt.File{Name: "f", Content: "x"})}}
-	open_.Put(t, "foo/bar", "1", p)
-	front, elsewhere := rt.Before(t, reg), rt.Before(t, open_)
+	public.Put(t, "foo/bar", "1", p)
+	front, elsewhere := rt.Before(t, reg), rt.Before(t, public)
 	auth := outlet.RegistryAuth{Username: "me", Password: "secret"}
 	front.On("GET /v2/foo/bar/manifests/1", func(w http.ResponseWriter, r *http.Request, n int, next http.Handler) {
 		if r.Header.Get("Authorization") == "" {
@@ -327,7 +327,7 @@ func TestCredentialsGoToNobodyElse(t *testing.T) {
 		}
 	}
 	// Nor does it get them by asking.
-	asks := rt.Before(t, open_)
+	asks := rt.Before(t, public)
 	asks.On("GET", rt.Status(401, "WWW-Authenticate", `Basic realm="x"`))
 	front2 := rt.Before(t, reg)
 	front2.On("GET", rt.Redirect(asks.Host))

@@ -36,16 +36,16 @@ func (r *Repository) do(ctx context.Context, e *endpoint, q request, success ...
 		if err != nil {
 			return nil, err
 		}
-		sameHost := req.URL.Host == e.RegistryHost.Host
+		sameHost := req.URL.Host == e.Host
 		if sameHost {
 			if err := e.auth.authorize(ctx, req); err != nil {
-				return nil, requestError(ctx, e.RegistryHost.Host, req, err)
+				return nil, requestError(ctx, e.Host, req, err)
 			}
 		}
 		had := req.Header.Get("Authorization") != ""
 		resp, err := e.client.Do(req)
 		if err != nil {
-			return nil, requestError(ctx, e.RegistryHost.Host, req, err)
+			return nil, requestError(ctx, e.Host, req, err)
 		}
 		if resp.StatusCode == http.StatusUnauthorized && len(responses) < maxChallenges {
 			responses = append(responses, resp)
@@ -54,17 +54,17 @@ func (r *Repository) do(ctx context.Context, e *endpoint, q request, success ...
 				resp.Body.Close() //nolint:errcheck,gosec // only read from
 				continue
 			}
-			if said := answerError(e.RegistryHost.Host, resp); errors.Is(err, docker.ErrInvalidAuthorization) || errors.Is(err, errForeignChallenge) || errdefs.IsNotImplemented(err) {
+			if said := answerError(e.Host, resp); errors.Is(err, docker.ErrInvalidAuthorization) || errors.Is(err, errForeignChallenge) || errdefs.IsNotImplemented(err) {
 				return nil, said
 			}
-			return nil, requestError(ctx, e.RegistryHost.Host, req, err)
+			return nil, requestError(ctx, e.Host, req, err)
 		}
 		for _, code := range success {
 			if resp.StatusCode == code {
 				return resp, nil
 			}
 		}
-		return nil, answerError(e.RegistryHost.Host, resp)
+		return nil, answerError(e.Host, resp)
 	}
 }
 
@@ -108,7 +108,7 @@ func (r *Repository) read(ctx context.Context, caps docker.HostCapabilities, of 
 		if !e.Capabilities.Has(caps) || r.isDistrusted(e, of) {
 			continue
 		}
-		if e.mirror && !last && r.c.penalised(e.RegistryHost.Host) {
+		if e.mirror && !last && r.c.penalised(e.Host) {
 			continue
 		}
 		resp, err := r.do(ctx, e, q, success...)
@@ -125,9 +125,9 @@ func (r *Repository) read(ctx context.Context, caps docker.HostCapabilities, of 
 		if e.mirror {
 			var answer *Error
 			if !errors.As(err, &answer) || answer.Status == 0 || passingStatus(answer.Status) {
-				r.c.penalise(e.RegistryHost.Host)
+				r.c.penalise(e.Host)
 			}
-			r.c.log.Debug("a registry mirror is passed over", "mirror", e.RegistryHost.Host, "err", err)
+			r.c.log.Debug("a registry mirror is passed over", "mirror", e.Host, "err", err)
 		}
 	}
 	if failure == nil {
@@ -139,6 +139,6 @@ func (r *Repository) read(ctx context.Context, caps docker.HostCapabilities, of 
 func (r *Repository) isDistrusted(e *endpoint, of distrust) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	of.host = e.RegistryHost.Host
+	of.host = e.Host
 	return r.distrusted[of]
 }

@@ -161,7 +161,8 @@ func (s *Store) download(ctx context.Context, dl *download, fetch Fetch) (err er
 			break
 		}
 		// Bytes of an earlier try may be the wrong ones, or those of a mirror.
-		if resumed := restarts == 0 && st.Offset > 0; !(resumed || again) || restarts >= maxRestarts {
+		resumed := restarts == 0 && st.Offset > 0
+		if !resumed && !again || restarts >= maxRestarts {
 			return errors.Join(
 				outlet.Errorf(errdefs.ErrInternal, "registry %s: it sent a blob of digest %s for %s", from, got, dl.desc.Digest),
 				w.Truncate(0),

@@ -199,20 +199,31 @@ func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, fetch Fetch, o 
 	return nil
 }
 
-// putDocuments stores the manifest and the config. Not in one transaction: a
-// writer of the content store must not be made within one, or it waits for a
-// collection that waits for another writer that waits for the transaction.
+// putDocuments stores the manifest and the config in one transaction.
+//
+// No collection may run meanwhile: the content store's writers take its lock
+// within the transaction here and before one elsewhere, which is safe only while
+// nobody waits to have that lock alone. Only collections do.
 func (s *Store) putDocuments(ctx context.Context, r Remote) error {
-	for _, doc := range []struct {
-		of  ocispec.Descriptor
-		raw []byte
-	}{{r.Manifest, r.RawManifest}, {r.Config, r.RawConfig}} {
-		desc := ocispec.Descriptor{Digest: doc.of.Digest, Size: int64(len(doc.raw))}
-		if err := content.WriteBlob(s.Context(ctx), s.Content(), "document-"+rand.Text(), bytes.NewReader(doc.raw), desc); err != nil {
-			return err
-		}
+	select {
+	case s.collector <- struct{}{}:
+		defer func() { <-s.collector }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return nil
+	return s.meta.Update(func(tx *bbolt.Tx) error {
+		ctx := boltutil.WithTransaction(s.Context(ctx), tx)
+		for _, doc := range []struct {
+			of  ocispec.Descriptor
+			raw []byte
+		}{{r.Manifest, r.RawManifest}, {r.Config, r.RawConfig}} {
+			desc := ocispec.Descriptor{Digest: doc.of.Digest, Size: int64(len(doc.raw))}
+			if err := content.WriteBlob(ctx, s.Content(), "document-"+rand.Text(), bytes.NewReader(doc.raw), desc); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // PutManifest stores a manifest made here and returns the artifact that holds

@@ -48,12 +48,11 @@ func benchmarkInstall(b *testing.B, raw []byte) {
 	reg := rt.Start(b, rt.Options{})
 	packed := rt.Gzip(b, raw)
 	b.Logf("layer: %d MB, %d MB gzip", len(raw)>>20, len(packed)>>20)
-	manifest, _ := reg.Put(b, "big", "1", rt.Plugin{Config: rt.Config(nil), Layers: []rt.Layer{{Blob: packed, MediaType: rt.TypeGzip, DiffID: rt.Digest(raw)}}})
+	reg.Put(b, "big", "1", rt.Plugin{Config: rt.Config(nil), Layers: []rt.Layer{{Blob: packed, MediaType: rt.TypeGzip, DiffID: rt.Digest(raw)}}})
 	d := daemontest.Start(b)
 	c := connect(b, d)
 	ref := reg.Host + "/big:1"
 	ctx := b.Context()
-	_ = manifest
 	compare(b, 1.3, func() time.Duration {
 		began := time.Now()
 		if _, err := c.Pull(ctx, ref, outlet.PullOptions{}, nil); err != nil {
