@@ -73,7 +73,8 @@ func (m *Manager) CreateFromImage(ctx context.Context, name string, archive io.R
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
-	return m.createFromImage(ctx, name, name, item.Manifest, raw, o, func(r store.Remote) (*store.Artifact, error) {
+	src := imageSource{name, item.Manifest, raw, m.stagedSignatures(stage, index, item.Manifest.Descriptor.Digest)}
+	return m.createFromImage(ctx, name, src, o, func(r store.Remote) (*store.Artifact, error) {
 		return stage.Artifact(ctx, r, store.PullOptions{Limits: m.cfg.Limits})
 	})
 }
@@ -100,7 +101,7 @@ func (m *Manager) createFromRemoteImage(ctx context.Context, name string, want o
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
-	p, warnings, err := m.createFromImage(ctx, name, ref.String(), r.manifest, raw, o, func(content store.Remote) (*store.Artifact, error) {
+	p, warnings, err := m.createFromImage(ctx, name, imageSource{ref.String(), r.manifest, raw, r.signatures}, o, func(content store.Remote) (*store.Artifact, error) {
 		return m.store.Pull(ctx, content, func(ctx context.Context, desc ocispec.Descriptor, offset int64) store.Download {
 			return repo.Blob(ctx, desc, offset)
 		}, store.PullOptions{Limits: m.cfg.Limits, Parallel: m.cfg.MaxDownloads})
@@ -135,13 +136,20 @@ func checkImageManifest(m registry.Manifest) error {
 	return outlet.Errorf(errdefs.ErrInvalidArgument, "not an image: its config is of type %.128q", m.Config.MediaType)
 }
 
-// createFromImage makes the plugin of an image whose manifest and config are
-// known. source is what it is called where it comes from; get unpacks its layers.
-func (m *Manager) createFromImage(ctx context.Context, name, source string, manifest registry.Manifest, rawImage []byte, o outlet.ImageOptions,
+// imageSource is an image whose manifest and config are known.
+type imageSource struct {
+	name       string // what it is called where it comes from
+	manifest   registry.Manifest
+	config     []byte
+	signatures FindSignatures
+}
+
+// createFromImage makes the plugin of an image. get unpacks its layers.
+func (m *Manager) createFromImage(ctx context.Context, name string, src imageSource, o outlet.ImageOptions,
 	get func(store.Remote) (*store.Artifact, error),
 ) (outlet.Plugin, []string, error) {
 	var image ocispec.Image
-	if err := json.Unmarshal(rawImage, &image); err != nil {
+	if err := json.Unmarshal(src.config, &image); err != nil {
 		return outlet.Plugin{}, nil, outlet.Errorf(errdefs.ErrInvalidArgument, "the config of the image: %w", err)
 	}
 	if err := checkImagePlatform(image, o.Platform); err != nil {
@@ -164,12 +172,12 @@ func (m *Manager) createFromImage(ctx context.Context, name, source string, mani
 	}
 	warnings = append(warnings, more...)
 	if m.cfg.Admit != nil {
-		if err := m.cfg.Admit(ctx, describeImage(source, manifest, cfg)); err != nil {
+		if err := m.cfg.Admit(ctx, describeImage(src.name, src.manifest, cfg), src.signatures); err != nil {
 			return outlet.Plugin{}, nil, err
 		}
 	}
 	config := ocispec.Descriptor{MediaType: configMediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	doc, err := newManifest(config, manifest.Layers)
+	doc, err := newManifest(config, src.manifest.Layers)
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}

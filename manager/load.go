@@ -53,7 +53,7 @@ func (m *Manager) Load(ctx context.Context, archive io.Reader, o outlet.LoadOpti
 	if err != nil {
 		return outlet.Loaded{}, err
 	}
-	l := loading{m: m, stage: stage, o: o}
+	l := loading{m: m, stage: stage, index: index, o: o}
 	defer l.release(ctx)
 	if err := l.choose(items); err != nil {
 		return outlet.Loaded{}, err
@@ -115,6 +115,7 @@ func platform(s string) (ocispec.Platform, error) {
 type loading struct {
 	m       *Manager
 	stage   *store.Stage
+	index   []byte
 	o       outlet.LoadOptions
 	plugins []*loadedPlugin
 	frees   []func()
@@ -206,7 +207,7 @@ func (l *loading) check(ctx context.Context, p *loadedPlugin) error {
 		}
 	}
 	if l.m.cfg.Admit != nil {
-		if err := l.m.cfg.Admit(ctx, p.describe(decoded)); err != nil {
+		if err := l.m.cfg.Admit(ctx, p.describe(decoded), l.m.stagedSignatures(l.stage, l.index, manifest.Descriptor.Digest)); err != nil {
 			return err
 		}
 	}

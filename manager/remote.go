@@ -144,7 +144,7 @@ func (m *Manager) admit(ctx context.Context, r *remote, granted outlet.Privilege
 		return err
 	}
 	if m.cfg.Admit != nil {
-		return m.cfg.Admit(ctx, p)
+		return m.cfg.Admit(ctx, p, r.signatures)
 	}
 	return nil
 }

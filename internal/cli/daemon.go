@@ -44,6 +44,7 @@ type DaemonFlags struct {
 	TLSCert   string // --tlscert
 	TLSKey    string // --tlskey
 
+	Policy                 string
 	InsecureRegistries     []string // --insecure-registry
 	RegistryMirrors        []string // --registry-mirror
 	AuthorizationPlugins   []string // --authorization-plugin
@@ -70,7 +71,7 @@ func (f DaemonFlags) Directives() map[string]json.RawMessage {
 		"gateway-dir": f.GatewayDir, "metrics-addr": f.MetricsAddr,
 		"v1-socket-dir": f.V1SocketDir, "v1-spec-dir": f.V1SpecDirs,
 		"tls": f.TLS, "tlsverify": f.TLSVerify, "tlscacert": f.TLSCACert, "tlscert": f.TLSCert, "tlskey": f.TLSKey,
-		"insecure-registry": f.InsecureRegistries, "registry-mirror": f.RegistryMirrors,
+		"policy": f.Policy, "insecure-registry": f.InsecureRegistries, "registry-mirror": f.RegistryMirrors,
 		"authorization-plugin": f.AuthorizationPlugins, "label": f.Labels,
 		"max-concurrent-downloads": f.MaxConcurrentDownloads, "max-concurrent-uploads": f.MaxConcurrentUploads,
 		"max-download-attempts": f.MaxDownloadAttempts,
@@ -170,6 +171,7 @@ func (o *DaemonFlags) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.TLSCACert, "tlscacert", "", "Trust certificates signed only by this CA (`file`)")
 	f.StringVar(&o.TLSCert, "tlscert", "", "TLS certificate `file`")
 	f.StringVar(&o.TLSKey, "tlskey", "", "TLS key `file`")
+	f.StringVar(&o.Policy, "policy", "", "Rules about which plugins may be installed, a `file` (default: none)")
 	f.StringArrayVar(&o.InsecureRegistries, "insecure-registry", nil, "Reach this `registry` without TLS, or with any certificate")
 	f.StringArrayVar(&o.RegistryMirrors, "registry-mirror", nil, "Ask this `mirror` before the registry itself")
 	f.StringArrayVar(&o.AuthorizationPlugins, "authorization-plugin", nil, "Ask this `plugin` whether a request is allowed")

@@ -65,6 +65,9 @@ type Config struct {
 	MaxConcurrentDownloads int `json:"max-concurrent-downloads"`
 	MaxDownloadAttempts    int `json:"max-download-attempts"`
 
+	// Policy is a file of rules about which plugins may be installed; "" is none.
+	Policy string `json:"policy"`
+
 	// What follows is accepted and has no effect yet, so that a daemon.json
 	// written for dockerd or for a later version is not refused.
 	AuthorizationPlugins []string `json:"authorization-plugins"`
@@ -327,6 +330,9 @@ func (c *Config) validate() error {
 	}
 	if c.TLS && !c.TLSVerify {
 		errs = append(errs, invalid("tls without tlsverify would let anybody on the network be root here: use tlsverify"))
+	}
+	if err := c.checkPolicy(); err != nil {
+		errs = append(errs, err)
 	}
 	p := c.Plugins
 	if p.Memory < 0 || p.CPUs < 0 || p.PIDs < 0 {

@@ -212,7 +212,7 @@ func (d *daemon) openReaper(ctx context.Context) error {
 
 func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 	c := d.cfg
-	m, err := manager.New(manager.Config{
+	m, err := manager.New(c.withPolicy(manager.Config{
 		Root:            c.DataRoot,
 		ExecRoot:        c.ExecRoot,
 		Runtime:         rt,
@@ -231,7 +231,7 @@ func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 		MaxDownloads:    c.MaxConcurrentDownloads,
 		EventLogger:     d.pluginEvent,
 		Logger:          d.log,
-	})
+	}))
 	if err != nil {
 		return err
 	}

@@ -165,3 +165,32 @@ func Choose(items []Item, ref string) (Item, error) {
 func localName(ref string) string {
 	return nameOf(ocispec.Descriptor{Annotations: map[string]string{AnnotationName: ref}})
 }
+
+// SignatureTag is the tag under which cosign keeps the signatures of a manifest.
+func SignatureTag(d digest.Digest) string {
+	return string(d.Algorithm()) + "-" + d.Encoded() + ".sig"
+}
+
+// Signatures reads the manifest of the signatures of another one; false is none.
+func Signatures(ctx context.Context, index []byte, of digest.Digest, read Document) (registry.Manifest, bool, error) {
+	top, err := registry.ParseManifest(index, ocispec.MediaTypeImageIndex)
+	if err != nil {
+		return registry.Manifest{}, false, invalid("index.json: %w", err)
+	}
+	for _, desc := range top.Entries {
+		ref := refOf(desc)
+		if i := strings.LastIndexByte(ref, ':'); i >= 0 {
+			ref = ref[i+1:]
+		}
+		if ref != SignatureTag(of) {
+			continue
+		}
+		raw, err := read(ctx, desc.Digest)
+		if err != nil {
+			return registry.Manifest{}, false, err
+		}
+		m, err := registry.ParseManifest(raw, desc.MediaType)
+		return m, err == nil, err
+	}
+	return registry.Manifest{}, false, nil
+}
