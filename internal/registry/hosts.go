@@ -88,7 +88,7 @@ func (c *Client) configured(name string) ([]host, error) {
 		o.DefaultScheme = "http"                             // after TLS was tried: see ConfigureHosts
 		o.DefaultTLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // what an insecure registry is
 	}
-	ctx := log.WithLogger(context.Background(), quiet()) //nolint:forbidigo // only for its log
+	ctx := log.WithLogger(context.Background(), quiet())
 	found, err := config.ConfigureHosts(ctx, o)(name)
 	if err != nil {
 		return nil, fmt.Errorf("configure registry %s: %w", name, err)
@@ -216,7 +216,7 @@ func lookup(name string) []netip.Addr {
 	if a, err := netip.ParseAddr(name); err == nil {
 		return []netip.Addr{a}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) //nolint:forbidigo // bounded by itself
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {

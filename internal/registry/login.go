@@ -30,7 +30,7 @@ func (c *Client) Login(ctx context.Context, a outlet.RegistryAuth) (identityToke
 	if err != nil {
 		return "", err
 	}
-	endpoints, err := c.endpoints(domain, a)
+	endpoints, err := c.endpoints(domain, a) //nolint:contextcheck // the one wait in it is bounded by itself
 	if err != nil {
 		return "", err
 	}

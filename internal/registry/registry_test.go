@@ -360,7 +360,7 @@ func TestNothingOfASecureRegistryGoesOverPlainHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.auth.client.Do(req); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
+	if _, err := e.auth.client.Do(req); err == nil || !strings.Contains(err.Error(), "plain HTTP") { //nolint:bodyclose // there is none
 		t.Errorf("a token server over plain HTTP: %v", err)
 	}
 	if err := e.client.CheckRedirect(req, []*http.Request{req}); err == nil || !strings.Contains(err.Error(), "plain HTTP") {

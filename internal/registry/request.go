@@ -111,7 +111,7 @@ func (r *Repository) read(ctx context.Context, caps docker.HostCapabilities, of 
 		if e.mirror && !last && r.c.penalised(e.Host) {
 			continue
 		}
-		resp, err := r.do(ctx, e, q, success...)
+		resp, err := r.do(ctx, e, q, success...) //nolint:bodyclose // f closes it
 		if err == nil {
 			err = f(e, resp)
 		}
