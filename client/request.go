@@ -22,7 +22,7 @@ import (
 // TCP connection cannot fill the memory.
 const (
 	maxAnswer = 64 << 20
-	maxError  = 64 << 10
+	maxError  = 1 << 20 // a plugin's own error of 64 KiB may be in it, in JSON
 	maxLine   = 4 << 20
 )
 

@@ -125,6 +125,7 @@ func (w *waitingClient) open(p outlet.Plugin) (*plugins.Client, error) {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return probe.Dial(ctx, path)
 		},
+		MaxAnswer:   maxAnswer,
 		Timeout:     -1, // see limit
 		RetryBudget: -1, // see try
 	})
@@ -134,6 +135,11 @@ func (w *waitingClient) open(p outlet.Plugin) (*plugins.Client, error) {
 	w.client = c
 	return c, nil
 }
+
+// maxAnswer bounds the answer to a call, in bytes. In memory a list of many small
+// volumes takes some forty times what it takes on the wire, and the process must
+// stay small whatever one plugin says; this is enough for some ten thousand volumes.
+const maxAnswer = 1 << 20
 
 // limit returns a context that ends after the time the plugin's user allows for
 // a call.

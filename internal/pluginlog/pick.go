@@ -19,8 +19,12 @@ const (
 	// keepWhileDropping is how much of the end of a raw file is not dropped: if
 	// the plugin dies now, the reason is there.
 	keepWhileDropping = 16 << 10
-	// dropInterval is how often what is dropped is cut out of the raw file.
-	dropInterval = 100 * time.Millisecond
+	// dropInterval is how often what is dropped is cut out of the raw file, and
+	// floodInterval how often if there was more than floodBytes of it: a plugin
+	// may print a gigabyte a second, and all of it is on disk until then.
+	dropInterval  = 100 * time.Millisecond
+	floodInterval = 5 * time.Millisecond
+	floodBytes    = 4 << 20
 	// retryInterval is when writing is tried again after it failed.
 	retryInterval = time.Second
 	// pollInterval is how often raw files are looked at that cannot be watched.
@@ -52,7 +56,7 @@ func (l *Log) pickLocked(r *raw, b *buffers, limit int64, final bool) (time.Time
 	l.bucket.refill(now)
 	if r.dropping {
 		if !final && !l.bucket.recovered() {
-			return now.Add(dropInterval), l.dropLocked(r, b, now, size, keepWhileDropping)
+			return now.Add(dropPause(size - r.off)), l.dropLocked(r, b, now, size, keepWhileDropping)
 		}
 		if err := l.endDropLocked(r, b, now, size, final); err != nil {
 			return now.Add(retryInterval), err
@@ -65,7 +69,7 @@ func (l *Log) pickLocked(r *raw, b *buffers, limit int64, final bool) (time.Time
 			return now.Add(retryInterval), err
 		}
 		if r.dropping {
-			return now.Add(dropInterval), l.dropLocked(r, b, now, size, keepWhileDropping)
+			return now.Add(dropPause(size - r.off)), l.dropLocked(r, b, now, size, keepWhileDropping)
 		}
 		if n == 0 {
 			if r.watch < 0 && !final {
@@ -75,6 +79,14 @@ func (l *Log) pickLocked(r *raw, b *buffers, limit int64, final bool) (time.Time
 		}
 	}
 	return now, nil
+}
+
+// dropPause is when to drop again after so much was dropped.
+func dropPause(dropped int64) time.Duration {
+	if dropped > floodBytes {
+		return floodInterval
+	}
+	return dropInterval
 }
 
 // pickOnceLocked takes the lines of one buffer and returns how many bytes it

@@ -21,7 +21,11 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testutil.Main(m)) }
 
-const plugins = 6
+// How many plugins there are: few where the test only shows that it works.
+const (
+	fewPlugins  = 6
+	manyPlugins = 50
+)
 
 // soak is a run: the daemon, and what must be true of it.
 type soak struct {
@@ -32,6 +36,22 @@ type soak struct {
 	tar    string
 	models map[string]*model
 	counts map[string]int
+	// printers print numbers all the time, and are killed now and then.
+	printers []string
+	ids      map[string]bool // of all plugins there ever were
+	// before is what the daemon took when all was set up.
+	before usage
+}
+
+// usage is what must not grow.
+type usage struct {
+	descriptors int
+	threads     int64
+	resident    int64
+}
+
+func (s *soak) usage() usage {
+	return usage{s.d.Descriptors(), s.d.Threads(), s.d.RSS()}
 }
 
 // model is what must be true of one plugin.
@@ -45,12 +65,13 @@ type model struct {
 
 // TestSoak runs for OUTLET_SOAK, or a few seconds. `make soak` sets it.
 func TestSoak(t *testing.T) {
-	length := 5 * time.Second
+	length, plugins := 5*time.Second, fewPlugins
 	if v := os.Getenv("OUTLET_SOAK"); v != "" {
 		var err error
 		if length, err = time.ParseDuration(v); err != nil {
 			t.Fatal(err)
 		}
+		plugins = manyPlugins
 	}
 	seed := uint64(time.Now().UnixNano())
 	if v := os.Getenv("OUTLET_SEED"); v != "" {
@@ -62,7 +83,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("OUTLET_SEED=%d", seed)
 	s := &soak{
 		t: t, d: daemontest.Start(t), r: rand.New(rand.NewPCG(seed, 0)),
-		models: make(map[string]*model), counts: make(map[string]int),
+		models: make(map[string]*model), counts: make(map[string]int), ids: make(map[string]bool),
 	}
 	s.tar = filepath.Join(t.TempDir(), "dirvol.tar")
 	if out, err := exec.Command("tar", "-C", daemontest.Dirvol(t), "-cf", s.tar, ".").CombinedOutput(); err != nil {
@@ -76,21 +97,17 @@ func TestSoak(t *testing.T) {
 
 	// Once around, so that what a daemon opens once is open.
 	s.step("plugin0")
+	s.startPrinters()
 	s.checkAll()
-	before := s.descriptors()
+	s.before = s.usage()
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		s.step(fmt.Sprintf("plugin%d", s.r.IntN(plugins)))
 		s.checkAll()
 	}
+	s.checkPrinters()
 	s.tearDown()
 	t.Logf("steps: %v", s.counts)
-	// A daemon that was restarted has opened less than one that was not.
-	testutil.Eventually(t, 10*time.Second, func() error {
-		if now := s.descriptors(); now > before+4 {
-			return fmt.Errorf("%d descriptors are open, there were %d", now, before)
-		}
-		return nil
-	})
+	s.checkUsage()
 }
 
 // step does one thing that is possible with the plugin.
@@ -128,6 +145,8 @@ func (s *soak) step(name string) {
 		{"volume mount", m.volume && m.enabled && !m.mounted, func() error { m.mounted = true; return s.mount(name) }},
 		{"volume unmount", m.mounted, func() error { m.mounted = false; return s.c.VolumeUnmount(s.t.Context(), name, "") }},
 		{"volume remove", m.volume && m.enabled && !m.mounted, func() error { m.volume = false; return s.c.VolumeRemove(s.t.Context(), name, false) }},
+		{"kill printer", s.r.IntN(20) == 0, s.killPrinter},
+		{"check", s.r.IntN(20) == 0, func() error { s.d.Outlet("system", "check").OK(); return nil }},
 		{"restart daemon", s.r.IntN(8) == 0, func() error { s.d.Stop(); s.d.Start(); return nil }},
 		{"kill daemon", s.r.IntN(8) == 0, func() error { s.d.Kill(); s.d.Start(); return nil }},
 	}
@@ -146,9 +165,11 @@ func (s *soak) create(name string) {
 		s.t.Fatal(err)
 	}
 	defer f.Close()
-	if _, _, err := s.c.Create(s.t.Context(), name, io.Reader(f), outlet.CreateOptions{}); err != nil {
+	p, _, err := s.c.Create(s.t.Context(), name, io.Reader(f), outlet.CreateOptions{})
+	if err != nil {
 		s.t.Fatalf("create %s: %v", name, err)
 	}
+	s.ids[p.ID] = true
 	s.models[name] = &model{size: "TMPFS_SIZE=64m"}
 	s.counts["create"]++
 }
@@ -197,8 +218,8 @@ func (s *soak) checkAll() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if len(list) != len(s.models) {
-		s.t.Fatalf("there are %d plugins, not %d", len(list), len(s.models))
+	if want := len(s.models) + len(s.printers); len(list) != want {
+		s.t.Fatalf("there are %d plugins, not %d", len(list), want)
 	}
 	for name, m := range s.models {
 		testutil.Eventually(s.t, 20*time.Second, func() error {
@@ -245,22 +266,35 @@ func (s *soak) tearDown() {
 			s.t.Fatalf("tear down %s: %v", name, err)
 		}
 	}
+	for _, name := range s.printers {
+		if err := s.c.Remove(s.t.Context(), name, true); err != nil {
+			s.t.Fatalf("tear down %s: %v", name, err)
+		}
+	}
 	if points, err := testutil.Mounts(s.d.Dir()); err != nil || len(points) > 0 {
 		s.t.Errorf("mounts are left: %q, %v", points, err)
 	}
-	for _, sub := range []string{"run/b", "run/p"} {
-		if entries, err := os.ReadDir(filepath.Join(s.d.Dir(), sub)); err != nil || len(entries) > 0 {
-			s.t.Errorf("%s: %v, %v", sub, entries, err)
+	if left, err := filepath.Glob("/sys/fs/cgroup/*/outlet/" + "*"); err == nil {
+		for _, dir := range left {
+			if s.ids[filepath.Base(dir)] {
+				s.t.Errorf("a cgroup is left: %s", dir)
+			}
 		}
 	}
-}
-
-// descriptors is how many files the daemon has open.
-func (s *soak) descriptors() int {
-	s.t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.d.PID()))
-	if err != nil {
-		s.t.Fatal(err)
+	// Content is collected in the background.
+	testutil.Eventually(s.t, 30*time.Second, func() error {
+		for _, pattern := range []string{
+			"run/b/*", "run/p/*", "run/r/*", "lib/plugins/*", "lib/removing/*", "lib/tmp/*",
+			"lib/content/blobs/*/*", "lib/content/ingest/*", "lib/snapshots/*/snapshots/*",
+		} {
+			if left, err := filepath.Glob(filepath.Join(s.d.Dir(), pattern)); err != nil || len(left) > 0 {
+				return fmt.Errorf("left: %q, %v", left, err)
+			}
+		}
+		return nil
+	})
+	if info, err := os.Stat(filepath.Join(s.d.Dir(), "lib/outlet.db")); err != nil || info.Size() > 8<<20 {
+		s.t.Errorf("the database of no plugins: %v, %v", info, err)
 	}
-	return len(entries)
+	s.d.Outlet("system", "check").OK()
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -21,7 +22,7 @@ func main() {
 	listen := flag.String("listen", "", "`path` of a socket to serve")
 	answer := flag.String("answer", "json", "how requests are answered, see answers")
 	path := flag.String("mountpoint", "/mnt/v", "`path` that volumes are said to be at")
-	print := flag.String("print", "", "what to print without end: lines, line")
+	print := flag.String("print", "", "what to print without end: lines, line, or numbers with a pause")
 	die := flag.Duration("die", 0, "`time` after which to exit with status 3")
 	unlink := flag.Duration("unlink", 0, "`time` after which to remove the socket, and to go on")
 	stubborn := flag.Bool("stubborn", false, "ignore every signal that can be ignored")
@@ -36,6 +37,9 @@ func main() {
 	}
 	if *orphan {
 		start("-forks", "1", "-die", "1ms")
+	}
+	if *path == "endless" {
+		*path = strings.Repeat("/a", 8192)
 	}
 	if *listen != "" {
 		serve(*listen, *answer, *path)
@@ -66,6 +70,12 @@ func start(args ...string) {
 }
 
 func flood(what string) {
+	if what == "numbers" {
+		for i := 1; ; i++ {
+			fmt.Println(i)
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 	text := bytes.Repeat([]byte("all work and no play makes a plugin dull\n"), 1000)
 	if what == "line" {
 		text = bytes.Repeat([]byte("x"), 64<<10)
@@ -112,18 +122,8 @@ var answers = map[string]func(net.Conn){
 		text := bytes.Repeat([]byte("no "), 100<<10)
 		fmt.Fprintf(c, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
 	},
-	// As much as is accepted at most, in as many volumes as fit.
-	"huge-list": func(c net.Conn) {
-		read(c)
-		var b bytes.Buffer
-		b.WriteString(`{"Volumes":[{"Name":"v0"}`)
-		for i := 1; b.Len() < 15<<20; i++ {
-			fmt.Fprintf(&b, `,{"Name":"v%d","Mountpoint":"/mnt/v%d","Status":{"a":{"b":[1,2,3]}}}`, i, i)
-		}
-		b.WriteString(`]}`)
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", b.Len())
-		_, _ = c.Write(b.Bytes())
-	},
+	"large-list": func(c net.Conn) { list(c, 1<<20-200) }, // as much as is accepted
+	"huge-list":  func(c net.Conn) { list(c, 15<<20) },
 	"late": func(c net.Conn) {
 		read(c)
 		for {
@@ -133,6 +133,19 @@ var answers = map[string]func(net.Conn){
 			}
 		}
 	},
+}
+
+// list answers with as many volumes as fit into size bytes.
+func list(c net.Conn, size int) {
+	read(c)
+	var b bytes.Buffer
+	b.WriteString(`{"Volumes":[{"Name":"v0"}`)
+	for i := 1; b.Len() < size; i++ {
+		fmt.Fprintf(&b, `,{"Name":"v%d","Mountpoint":"/mnt/v%d","Status":{"a":{"b":[1,2,3]}}}`, i, i)
+	}
+	b.WriteString(`]}`)
+	fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", b.Len())
+	_, _ = c.Write(b.Bytes())
 }
 
 // read takes a request off a connection, whatever it is.
