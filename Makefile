@@ -65,8 +65,8 @@ test-root: ## run all tests as root; a test that cannot use root's rights fails
 test-interop: build ## run only the tests against docker, rclone and others
 	@$(GO) test -count=1 -v -timeout $(TESTTIME) ./test/...
 
-bench: build ## run the benchmarks, beside the limits they are measured against
-	@$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 60m $(PKGS)
+bench: build ## run the benchmarks beside their limits; ends with one table of ratios
+	@$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 60m -p 1 $(PKGS) | $(GO) run ./internal/testutil/benchreport
 
 soak: build ## run the endurance tests for SOAKTIME (3m)
 	@OUTLET_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -run '^TestSoak' -timeout 0 ./test/soak
