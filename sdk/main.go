@@ -16,8 +16,7 @@ import (
 // under the name until SIGTERM or SIGINT, logs to standard error, and exits.
 // Programs with options of their own use [Run].
 func Main(name string, p Plugin) {
-	level := slog.LevelInfo
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	o := Options{Config: Config{Name: name}, HandlerOptions: HandlerOptions{Logger: log}}
 	if err := Run(context.Background(), p, o); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
