@@ -86,7 +86,7 @@ func runInstall(ctx context.Context, env *Env, conn *connection, o installOption
 	remote := outlet.RemoteOptions{Auth: auth, Platform: o.platform}
 	found, err := c.Remote(ctx, ref.String(), remote)
 	if err != nil {
-		return err
+		return withLogin(err, ref)
 	}
 	// What would only fail after the download fails now.
 	if _, err := outlet.NewSettings(found.Config).Set(found.Config, o.settings); err != nil {

@@ -48,5 +48,5 @@ func runPush(ctx context.Context, env *Env, conn *connection, name string) error
 		return err
 	}
 	_, err = c.Push(ctx, reference.FamiliarString(ref), outlet.RemoteOptions{Auth: auth}, transferLines(env.Out))
-	return err
+	return withLogin(err, ref)
 }

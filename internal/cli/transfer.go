@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"golang.org/x/term"
 
@@ -38,6 +40,18 @@ func authFor(ctx context.Context, env *Env, ref reference.Named) (outlet.Registr
 		return outlet.RegistryAuth{}, err
 	}
 	return f.Get(ctx, reference.Domain(ref))
+}
+
+// withLogin says what helps against a registry that knows nobody.
+func withLogin(err error, ref reference.Named) error {
+	if !errors.Is(err, errdefs.ErrUnauthenticated) {
+		return err
+	}
+	server := " " + reference.Domain(ref)
+	if credentials.Server(reference.Domain(ref)) == credentials.Hub {
+		server = ""
+	}
+	return fmt.Errorf("%w\nIf you have an account there, log in: outlet login%s", err, server)
 }
 
 // transferLines shows how far a transfer is. The lines are data: docker's

@@ -105,7 +105,7 @@ func pullUpgrade(ctx context.Context, env *Env, c *client.Client, p outlet.Plugi
 	remote := outlet.RemoteOptions{Auth: auth}
 	found, err := c.Remote(ctx, ref.String(), remote)
 	if err != nil {
-		return err
+		return withLogin(err, ref)
 	}
 	if !o.grantAll {
 		had, err := c.Privileges(ctx, p.ID)
