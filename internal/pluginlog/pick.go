@@ -6,6 +6,8 @@ import (
 	"io"
 	"strconv"
 	"time"
+
+	"github.com/outletd/outlet/internal/durable"
 )
 
 const (
@@ -25,6 +27,10 @@ const (
 	dropInterval  = 100 * time.Millisecond
 	floodInterval = 5 * time.Millisecond
 	floodBytes    = 4 << 20
+	// truncateBytes is how much may be dropped by cutting it out. Some
+	// filesystems write first what is cut out then, which a plugin outruns; more
+	// than this is truncated away, the end included.
+	truncateBytes = 64 << 20
 	// retryInterval is when writing is tried again after it failed.
 	retryInterval = time.Second
 	// pollInterval is how often raw files are looked at that cannot be watched.
@@ -54,6 +60,11 @@ func (l *Log) pickLocked(r *raw, b *buffers, limit int64, final bool) (time.Time
 		}
 	}
 	l.bucket.refill(now)
+	if !final && r.off >= r.exempt && size-r.off > truncateBytes {
+		// It may keep to the rate, but prints faster than it can be picked up.
+		r.dropping = true
+		return now.Add(floodInterval), l.truncateLocked(r, b, now)
+	}
 	if r.dropping {
 		if !final && !l.bucket.recovered() {
 			return now.Add(dropPause(size - r.off)), l.dropLocked(r, b, now, size, keepWhileDropping)
@@ -215,6 +226,22 @@ func (l *Log) dropLocked(r *raw, b *buffers, now time.Time, size, keep int64) er
 		return err
 	}
 	return nil
+}
+
+// truncateLocked drops all there is in r, while the plugin, which appends, goes
+// on from the beginning of the file. A daemon that is killed before the new
+// position is durable may take up a flood in the middle of a line.
+func (l *Log) truncateLocked(r *raw, b *buffers, now time.Time) error {
+	size, err := r.size() // as late as possible: what comes in between is not counted
+	if err != nil {
+		return err
+	}
+	if err := durable.Truncate(r.file, 0); err != nil {
+		return fmt.Errorf("drop the output of the plugin: %w", err)
+	}
+	r.dropped += max(size-r.off, 0)
+	r.off, r.punched, r.exempt = 0, 0, 0
+	return l.appendPositionLocked(r, b, now)
 }
 
 // endDropLocked tells how much was dropped, and goes on with what is new.
