@@ -27,7 +27,7 @@ func (c *Client) Save(ctx context.Context, names []string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	out := &failingWriter{w: w}
 	if _, err := io.Copy(out, resp.Body); err != nil {
 		if cause := context.Cause(ctx); cause != nil {

@@ -203,7 +203,7 @@ func openUpload(r *http.Request) (*upload, error) {
 
 func (u *upload) advance() error {
 	part, err := u.form.NextRawPart()
-	if err == io.EOF { //nolint:errorlint // exactly what NextRawPart returns
+	if err == io.EOF {
 		u.next = nil
 		return nil
 	}

@@ -75,7 +75,7 @@ func readConfigFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	return readBounded(f, name)
 }
 
@@ -95,7 +95,7 @@ func openImage(ctx context.Context, env *Env, image string, o *outlet.ImageOptio
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		return &pluginContext{Reader: f, size: st.Size(), close: func() { f.Close() }}, nil //nolint:errcheck // only read from
+		return &pluginContext{Reader: f, size: st.Size(), close: func() { f.Close() }}, nil
 	}
 	if rest, ok := strings.CutPrefix(image, fromLayout); ok {
 		name, ref, _ := strings.Cut(rest, ":")
@@ -136,7 +136,7 @@ func openLayout(dir string) (*pluginContext, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.CloseWithError(packFiles(w, dir, names)) //nolint:errcheck // always nil
+		w.CloseWithError(packFiles(w, dir, names))
 	}()
 	return &pluginContext{Reader: r, size: size, close: func() {
 		r.Close() //nolint:errcheck // always nil
@@ -159,7 +159,7 @@ func packFile(tw *tar.Writer, dir, name string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func runLoad(ctx context.Context, env *Env, conn *connection, o loadOptions) err
 		if err != nil {
 			return err
 		}
-		defer f.Close() //nolint:errcheck // only read from
+		defer f.Close()
 		st, err := f.Stat()
 		if err != nil {
 			return err

@@ -109,7 +109,7 @@ func (o *loginOptions) check(env *Env) error {
 		return nil
 	}
 	if o.username == "" {
-		return errors.New("Must provide --username with --password-stdin") //nolint:staticcheck,revive // docker's text
+		return errors.New("Must provide --username with --password-stdin") //nolint:staticcheck // docker's text
 	}
 	b, err := io.ReadAll(io.LimitReader(env.In, maxPassword+1))
 	if err != nil {
@@ -148,7 +148,7 @@ func askCredentials(ctx context.Context, env *Env, auth *outlet.RegistryAuth) er
 	}
 	fd, ok := terminal(env.In)
 	if !ok {
-		return errors.New("Cannot perform an interactive login from a non TTY device") //nolint:staticcheck,revive // docker's text
+		return errors.New("Cannot perform an interactive login from a non TTY device") //nolint:staticcheck // docker's text
 	}
 	if auth.Username == "" {
 		name, err := ask(ctx, env, "Username: ", func() (string, error) { return readAnswer(env.In), nil })

@@ -97,7 +97,7 @@ func (o *writer) blob(ctx context.Context, desc ocispec.Descriptor, open Content
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck // only read from
+	defer r.Close()
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: blobDir + desc.Digest.Encoded(), Mode: 0o644, Size: desc.Size}
 	if err := o.header(h); err != nil {
 		return err

@@ -69,7 +69,7 @@ func Load(path string) (*Policy, error) {
 	if err := dec.Decode(p); err != nil {
 		return nil, p.invalid("", "%w", err)
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // exactly what Token returns
+	if _, err := dec.Token(); err != io.EOF {
 		return nil, p.invalid("", "there is something after the rules")
 	}
 	return p, p.prepare()
@@ -80,7 +80,7 @@ func read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(raw) > maxFile {
 		err = outlet.Errorf(errdefs.ErrInvalidArgument, "%s is larger than %d bytes", path, maxFile)

@@ -38,7 +38,7 @@ func TestItIsDrawnAtMostTenTimesASecond(t *testing.T) {
 	b := New(&out, "x", 0, 80)
 	b.now = func() time.Time { return now }
 	for range 1000 { // one second
-		b.Write(make([]byte, 10)) //nolint:errcheck // never fails
+		b.Write(make([]byte, 10))
 		now = now.Add(time.Millisecond)
 	}
 	if n := strings.Count(out.String(), "\r"); n != 10 {

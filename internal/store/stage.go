@@ -56,7 +56,7 @@ func (st *Stage) Put(ctx context.Context, d digest.Digest, size int64, r io.Read
 		// Closing would sync what nobody wants, so it is made empty first.
 		return errors.Join(err, w.Truncate(0), w.Close())
 	}
-	defer w.Close() //nolint:errcheck // what matters was committed
+	defer w.Close()
 	if err := w.Commit(lctx, size, d); err != nil && !errdefs.IsAlreadyExists(err) {
 		return err
 	}
