@@ -3,6 +3,7 @@ package manager
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -740,3 +741,26 @@ func TestHostileArchivesLeaveNothing(t *testing.T) {
 		g.empty()
 	})
 }
+
+func TestALoadThatIsGivenUpLeavesNothing(t *testing.T) {
+	f := newFixture(t)
+	f.create("sample")
+	good := f.save("sample")
+	g := newFixture(t)
+	for _, n := range []int{0, 1000, 3000, len(good) - 1} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r := io.MultiReader(bytes.NewReader(good[:n]), readerFunc(func([]byte) (int, error) {
+			cancel() // the client hangs up
+			return 0, io.ErrUnexpectedEOF
+		}))
+		if _, err := g.Load(ctx, r, outlet.LoadOptions{}); err == nil {
+			t.Errorf("loaded from %d of %d bytes", n, len(good))
+		}
+		cancel()
+	}
+	g.empty()
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -7,8 +7,12 @@ import (
 	"sync"
 )
 
-// barWidth is the length of a bar in Docker's output.
-const barWidth = 50
+const (
+	// barWidth is the length of a bar in Docker's output.
+	barWidth = 50
+	// wide is how many columns a row with a bar needs.
+	wide = 105
+)
 
 // Lines shows how far several things are, a line for each, as Docker's clients
 // do: on a terminal the lines are drawn anew, elsewhere each new status is one
@@ -35,7 +39,7 @@ func (l *Lines) Update(id, status string, current, total int64) {
 	defer l.mu.Unlock()
 	text := status
 	if l.width > 0 && (current > 0 || total > 0) {
-		text += " " + bar(current, total)
+		text += " " + bar(current, total, l.width >= wide)
 	}
 	if id != "" {
 		text = id + ": " + text
@@ -83,10 +87,13 @@ func (l *Lines) draw(id, text string) {
 	fmt.Fprintf(l.w, "\x1b[%dA\r\x1b[2K%s\r\x1b[%dB", up, text, up)
 }
 
-// bar is how Docker's clients show bytes.
-func bar(current, total int64) string {
+// bar is how Docker's clients show bytes: with a bar, where there is room.
+func bar(current, total int64, room bool) string {
 	if total <= 0 || current > total {
 		return fmt.Sprintf("%8s", Bytes(current))
+	}
+	if !room {
+		return fmt.Sprintf("%8s/%s", Bytes(current), Bytes(total))
 	}
 	full := int(float64(current) / float64(total) * barWidth)
 	return fmt.Sprintf("[%s>%s] %8s/%s", strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), Bytes(current), Bytes(total))

@@ -81,6 +81,16 @@ func TestOnATerminalEachThingHasItsRow(t *testing.T) {
 	}
 }
 
+func TestWithoutRoomForABarTheBytesAreShown(t *testing.T) {
+	for width, want := range map[int]string{80: "aaa: Downloading     500B/1kB\n", 200: "aaa: Downloading [=========================>                         ]     500B/1kB\n"} {
+		var out bytes.Buffer
+		NewLines(&out, width).Update("aaa", "Downloading", 500, 1000)
+		if out.String() != want {
+			t.Errorf("width %d: %q", width, out.String())
+		}
+	}
+}
+
 func TestRowsFitTheTerminal(t *testing.T) {
 	for _, width := range []int{10, 40, 80} {
 		var out bytes.Buffer
