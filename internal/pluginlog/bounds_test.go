@@ -161,3 +161,27 @@ func TestManyIdleLogsCostNothing(t *testing.T) {
 		t.Errorf("200 idle logs took %v of half a second", used)
 	}
 }
+
+// Whatever the rate, what is printed faster than it can be picked up does not
+// stay on the disk.
+func TestAFloodThatOutrunsThePickerIsCutOff(t *testing.T) {
+	l := open(t, logDir(t), Options{Rate: Rate{Lines: -1, Bytes: -1, Burst: time.Second}})
+	stdout, _ := begin(t, l)
+	write(t, stdout, strings.Repeat("x", 2*truncateBytes))
+	testutil.Eventually(t, 20*time.Second, func() error {
+		st, err := stdout.Stat()
+		if err == nil && st.Size() > truncateBytes {
+			err = fmt.Errorf("%d bytes are there", st.Size())
+		}
+		return err
+	})
+	write(t, stdout, "\nlast\n")
+	testutil.Eventually(t, 20*time.Second, func() error {
+		entries := words(all(t, l))
+		told := slices.ContainsFunc(entries, func(e string) bool { return strings.HasPrefix(e, "n dropped ") })
+		if !told || entries[len(entries)-1] != "o last" {
+			return fmt.Errorf("%d entries, the last is %.100q; a drop was told: %v", len(entries), entries[len(entries)-1], told)
+		}
+		return nil
+	})
+}
