@@ -27,7 +27,7 @@ SOAKTIME ?= 3m
 BENCHTIME ?= 3s
 PKGS     ?= ./...
 
-.PHONY: help build outlet runc demo deps test test-root test-interop bench soak fuzz lint fmt vuln check golden licenses \
+.PHONY: help build outlet runc demo deps test test-root test-interop bench soak crash mutants fuzz lint fmt vuln check golden licenses \
 	install uninstall clean
 
 help: ## list the targets
@@ -70,6 +70,12 @@ bench: build ## run the benchmarks beside their limits; ends with one table of r
 
 soak: build ## run the endurance tests for SOAKTIME (3m)
 	@OUTLET_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -run '^TestSoak' -timeout 0 ./test/soak
+
+crash: ## end the daemon, fail calls and cut the power at every point
+	@OUTLET_CRASH=all $(GO) test -count=1 -v -timeout 60m ./test/crash
+
+mutants: ## take renames, leases and syncs out, each must make a walk fail
+	@OUTLET_MUTANTS=1 $(GO) test -count=1 -v -run '^TestEveryMutant' -timeout 60m ./test/crash
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@GO=$(GO) scripts/fuzz.sh $(FUZZTIME)

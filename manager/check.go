@@ -51,6 +51,7 @@ func (m *Manager) Check(ctx context.Context, repair bool) (outlet.CheckReport, e
 	left, err := m.look(ctx)
 	if err = errors.Join(rerr, err); err != nil {
 		m.log.Warn("repair what the check found", "err", err)
+		m.collectGarbage()
 	}
 	for i := range found {
 		found[i].Repaired = !slices.ContainsFunc(left, func(p outlet.Problem) bool { return same(p, found[i]) })

@@ -237,6 +237,10 @@ func (u *unit) prepareDirs(ctx context.Context, rec store.Record) error {
 	if err := durable.MkdirAll(u.paths.propagated, 0o755); err != nil {
 		return fmt.Errorf("make the propagated mount: %w", err)
 	}
+	// What the plugin syncs in it is durable only if it is itself.
+	if err := durable.SyncDir(u.paths.plugin); err != nil {
+		return fmt.Errorf("make the propagated mount: %w", err)
+	}
 	if !u.m.rtInfo.Mounts {
 		return nil
 	}

@@ -14,6 +14,7 @@ const (
 	Blob     Op = "blob"     // writing, committing, deleting a blob
 	Collect  Op = "collect"  // a garbage collection
 	Runtime  Op = "runtime"  // starting, finding, signalling, removing a container
+	Leases   Op = "lease"    // ending a lease
 )
 
 // Do calls f, which does op to subject by way of a library.
@@ -24,8 +25,8 @@ func Call[T any](op Op, subject string, f func() (T, error)) (T, error) {
 	return call(string(op), subject, f)
 }
 
-// Lease makes what f returns hold a resource; without it, whatever f was given.
-// It is a lease for content that no record names yet: see package store.
+// Lease returns with, which makes what comes hold something. A build with
+// failpoints can be told to leave a lease out, and then it is without.
 func Lease[T any](with, without T) T { return leased(with, without) }
 
 // call is at for what has a result.

@@ -62,7 +62,9 @@ func (a *Artifact) context(ctx context.Context) context.Context {
 // [Store.GC]. It may be called more than once, and after [Store.Add].
 func (a *Artifact) Release(ctx context.Context) error {
 	ctx = a.store.Context(context.WithoutCancel(ctx))
-	err := a.store.leases.Delete(ctx, leases.Lease{ID: a.lease})
+	err := durable.Do(durable.Leases, a.lease, func() error {
+		return a.store.leases.Delete(ctx, leases.Lease{ID: a.lease})
+	})
 	if errdefs.IsNotFound(err) {
 		return nil
 	}

@@ -29,14 +29,12 @@ func (s *Store) CreatePluginDir(ctx context.Context, id string) (string, error) 
 		return "", err
 	}
 	dir := s.PluginDir(id)
-	err := durable.Mkdir(dir, 0o711)
-	if errors.Is(err, fs.ErrExist) {
-		return dir, nil
+	if err := durable.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return dir, err
 	}
-	if err == nil {
-		err = durable.SyncDir(filepath.Dir(dir))
-	}
-	return dir, err
+	// Also if it was there: who made it may have died before this. It costs
+	// nothing where there is nothing to write.
+	return dir, durable.SyncDir(filepath.Dir(dir))
 }
 
 // RemovePluginDir removes [Store.PluginDir] with all it holds; it succeeds if

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/rootfs"
 )
 
@@ -169,7 +170,9 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 			}
 		}
 		ctx := boltutil.WithTransaction(s.Context(ctx), tx)
-		err := s.leases.Delete(ctx, leases.Lease{ID: pluginLease + id})
+		err := durable.Do(durable.Leases, pluginLease+id, func() error {
+			return s.leases.Delete(ctx, leases.Lease{ID: pluginLease + id})
+		})
 		if errdefs.IsNotFound(err) {
 			return nil
 		}
@@ -214,7 +217,7 @@ func (s *Store) putLease(ctx context.Context, r *Record) error {
 	if err != nil {
 		return err
 	}
-	wanted := s.resources(r)
+	wanted := durable.Lease(s.resources(r), nil)
 	for _, res := range wanted {
 		if !slices.Contains(held, res) {
 			if err := s.leases.AddResource(ctx, l, res); err != nil {

@@ -314,7 +314,8 @@ func (s *Store) dropOperations(ctx context.Context) error {
 	}
 	for _, l := range all {
 		if strings.HasPrefix(l.ID, operationLease) {
-			if err := s.leases.Delete(ctx, l); err != nil {
+			err := durable.Do(durable.Leases, l.ID, func() error { return s.leases.Delete(ctx, l) })
+			if err != nil {
 				return err
 			}
 		}

@@ -49,7 +49,7 @@ func TestAnErrorLeavesWhatWasOrIsOvercome(t *testing.T) {
 func (o operation) fail(t *testing.T, s *stages, v visit) error {
 	w := newWorld(t, s.dir(o.from))
 	defer w.end()
-	w.flags = s.flags
+	w.flags, w.env = s.flags, s.env
 	opErr, st, err := o.do(w, v.order)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, w.lastLog())
@@ -96,7 +96,7 @@ func TestWhatHangsHoldsUpNothingElse(t *testing.T) {
 func (o operation) hang(t *testing.T, s *stages, v visit) error {
 	w := newWorld(t, s.dir(o.from))
 	defer w.end()
-	w.flags = s.flags
+	w.flags, w.env = s.flags, s.env
 	w.start(true)
 	if err := w.expect(o.before); err != nil {
 		return err

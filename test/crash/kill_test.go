@@ -95,20 +95,30 @@ func (o operation) do(w *world, order failpoint.Order) (opErr error, st failpoin
 // count runs the operation once and returns the points it passes.
 func (o operation) count(t *testing.T, s *stages) []failpoint.Point {
 	t.Helper()
+	points, err := o.rehearse(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return points
+}
+
+// rehearse is count that returns what goes wrong.
+func (o operation) rehearse(t *testing.T, s *stages) ([]failpoint.Point, error) {
+	t.Helper()
 	w := newWorld(t, s.dir(o.from))
-	w.flags = s.flags
+	defer w.end()
+	w.flags, w.env = s.flags, s.env
 	opErr, st, err := o.do(w, failpoint.Order{Do: "reset"})
 	if err := errors.Join(opErr, err); err != nil {
-		t.Fatalf("%s: %v\n%s", o.name, err, w.lastLog())
+		return nil, fmt.Errorf("%s: %w\n%s", o.name, err, w.lastLog())
 	}
 	if err := w.expect(o.after); err != nil {
-		t.Fatalf("after %s: %v\n%s", o.name, err, w.lastLog())
+		return nil, fmt.Errorf("after %s: %w\n%s", o.name, err, w.lastLog())
 	}
 	if err := w.raze(); err != nil {
-		t.Fatalf("after %s: %v\n%s", o.name, err, w.lastLog())
+		return nil, fmt.Errorf("after %s: %w\n%s", o.name, err, w.lastLog())
 	}
-	w.kill()
-	return st.Points
+	return st.Points, nil
 }
 
 // visit is one run of a walk: something happens at one point.
@@ -154,11 +164,13 @@ func kills(points []failpoint.Point) []visit {
 		if thorough() {
 			l = append(l, visit{failpoint.Order{Do: "arm", N: i + 1, Act: "during", Delay: p.Took / 2}, p})
 		}
-		if thorough() || i == len(points)-1 {
+		if thorough() {
 			l = append(l, visit{failpoint.Order{Do: "arm", N: i + 1, Act: "after"}, p})
 		}
 	}
-	return sample(l)
+	l = sample(l)
+	// And once when all is done and was answered.
+	return append(l, visit{failpoint.Order{Do: "arm", N: len(points) + 1000, Act: "before"}, failpoint.Point{Op: "after", Site: "the answer"}})
 }
 
 // sample leaves some visits out of a long walk, unless all are wanted: those
@@ -171,7 +183,7 @@ func sample(l []visit) []visit {
 	var some []visit
 	for i, v := range l {
 		key := v.point.Op + v.point.Site + v.order.Act
-		if seen[key]++; seen[key] <= 2 || i == len(l)-1 {
+		if seen[key]++; seen[key] == 1 || i == len(l)-1 {
 			some = append(some, v)
 		}
 	}
@@ -205,7 +217,7 @@ func TestNothingIsLostOrLeftWhenTheDaemonIsKilled(t *testing.T) {
 func (o operation) kill(t *testing.T, s *stages, v visit) error {
 	w := newWorld(t, s.dir(o.from))
 	defer w.end()
-	w.flags = s.flags
+	w.flags, w.env = s.flags, s.env
 	opErr, _, err := o.do(w, v.order)
 	if err != nil && !errors.Is(err, errDead) {
 		return fmt.Errorf("%w\n%s", err, w.lastLog())

@@ -24,10 +24,10 @@ type operation struct {
 	run func(ctx context.Context, w *world) error
 	// before and after are what there is then.
 	before, after view
+	// through are states that it passes if it consists of several.
+	through []view
 	// boot says that it is the start of a daemon itself: run is not called.
 	boot bool
-	// crash prepares the root further by ending the daemon in an operation.
-	crash func(w *world)
 }
 
 // stage is a root that was made once and is copied.
@@ -40,6 +40,7 @@ const (
 	withVol               // the same with a volume
 	mounted               // the same with the volume mounted, a file in it
 	littered              // as created, and the daemon ended in another create
+	nothing               // not even a root
 )
 
 var views = map[stage]view{
@@ -74,7 +75,24 @@ func keep(mountpoint string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	d, err := os.Open(mountpoint)
+	if err := syncDir(mountpoint); err != nil {
+		return err
+	}
+	// The directories above it, to the top of the plugin's: it made those, and
+	// the daemon the ones above.
+	for dir := mountpoint; filepath.Base(dir) != "propagated-mount"; {
+		if dir = filepath.Dir(dir); dir == "/" {
+			return fmt.Errorf("%s is not in a propagated mount", mountpoint)
+		}
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -153,6 +171,7 @@ type stages struct {
 	t     testing.TB
 	tar   string
 	flags []string
+	env   []string // of daemons that are walked: mutants
 	mu    sync.Mutex
 	dirs  map[stage]string
 }
@@ -164,6 +183,9 @@ func newStages(t testing.TB, flags ...string) *stages {
 // dir returns the root of a stage, which is to be copied.
 func (s *stages) dir(which stage) string {
 	s.t.Helper()
+	if which == nothing {
+		return ""
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if dir, ok := s.dirs[which]; ok {

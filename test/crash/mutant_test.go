@@ -1,0 +1,122 @@
+package crash
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"text/tabwriter"
+
+	"github.com/outletd/outlet/internal/durable/failpoint"
+	"github.com/outletd/outlet/internal/testutil"
+)
+
+// mutant is the daemon without one thing that it needs.
+type mutant struct {
+	// out is what is left out: see failpoint.EnvMutant.
+	out string
+	// what it is for.
+	what string
+	// op is the operation that cannot do without, and walk what finds it out.
+	op   string
+	walk string // "kill", "stop", "power"
+}
+
+// mutants are five leases and five syncs, at least. What is not
+// here is not proven to be needed.
+var mutants = []mutant{
+	{"lease:store.(*Artifact).context", "keeps what is being created from a collection", "create", "stop"},
+	{"lease:store.(*Store).putLease", "keeps what a record names", "create", "kill"},
+	{"lease:store.(*Artifact).Release", "gives back what a create kept", "create", "kill"},
+	{"lease:store.(*Store).dropOperations", "gives back what a create that was cut off kept", "create", "kill"},
+	{"lease:store.(*Store).Delete", "gives back what a record kept", "remove", "kill"},
+	{"sync:database", "transactions", "set", "power"},
+	{"sync:rootfs.Sync", "layers and root filesystems", "create", "power"},
+	{"sync:store.(*Store).makeDirs", "the directories of a new root", "create in a new root", "power"},
+	{"sync:store.(*Store).CreatePluginDir", "the directory of a plugin", "first use", "power"},
+	{"sync:manager.(*unit).prepareDirs", "the propagated mount in it", "first use", "power"},
+	{"sync:store.(*Store).Open", "the name of the database", "create in a new root", "power"},
+}
+
+// TestEveryMutantIsFound runs for `make mutants`: each mutant must make a walk
+// fail, or either the walk sees nothing or the thing is not needed.
+func TestEveryMutantIsFound(t *testing.T) {
+	if os.Getenv("OUTLET_MUTANTS") == "" {
+		t.Skip("it walks for each mutant: make mutants, or OUTLET_MUTANTS=1")
+	}
+	testutil.Need(t, testutil.Fuse)
+	plain := newStages(t)
+	native := newStages(t, "--snapshotter", "native")
+	var table strings.Builder
+	tw := tabwriter.NewWriter(&table, 0, 1, 2, ' ', 0)
+	fmt.Fprintln(tw, "LEFT OUT\tWHAT IT IS FOR\tWALK\tFOUND")
+	for _, m := range mutants {
+		s := plain
+		if m.walk == "power" {
+			s = native
+		}
+		found, err := m.find(t, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found == "" {
+			t.Errorf("%s can be left out, and the walk over %s sees nothing", m.out, m.op)
+			found = "no"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s, %s\t%s\n", m.out, m.what, m.op, m.walk, found)
+	}
+	if err := tw.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", table.String())
+}
+
+// find walks over the operation until something is wrong, and returns where;
+// "" if nothing is.
+func (m mutant) find(t *testing.T, s *stages) (string, error) {
+	t.Helper()
+	var o operation
+	for _, candidate := range powerOperations(s.tar) {
+		if candidate.name == m.op {
+			o = candidate
+		}
+	}
+	if o.name == "" {
+		return "", fmt.Errorf("there is no operation %q", m.op)
+	}
+	points, err := o.rehearse(t, s)
+	if err != nil {
+		return "", fmt.Errorf("without a mutant: %w", err)
+	}
+	// The daemons of the walk are mutants, those that make stages are not.
+	s.env = []string{failpoint.EnvMutant + "=" + m.out}
+	defer func() { s.env = nil }()
+	if m.walk != "power" {
+		if _, err := o.rehearse(t, s); err != nil {
+			return "at once", nil //nolint:nilerr // that is what is looked for
+		}
+	}
+	visits := kills(points)
+	for i, v := range visits {
+		switch m.walk {
+		case "kill":
+			err = o.kill(t, s, v)
+		case "stop":
+			v.order.Act = "stop"
+			if v.order.N <= len(points) {
+				err = o.hang(t, s, v)
+			}
+		case "power":
+			// From the end: what was answered must be there.
+			v = visits[len(visits)-1-i]
+			if err = o.powerCut(t, s, v, false); err == nil {
+				err = o.powerCut(t, s, v, true)
+			}
+		}
+		if err != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			return fmt.Sprintf("%s %s %s: %.60s", v.order.Act, v.point.Op, v.point.Site, first), nil
+		}
+	}
+	return "", nil
+}
