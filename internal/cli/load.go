@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/client"
 	"github.com/outletd/outlet/internal/ocilayout"
 )
 
@@ -55,6 +56,11 @@ anything needs --grant-all-permissions.`,
 }
 
 func runLoad(ctx context.Context, env *Env, conn *connection, o loadOptions) error {
+	c, err := conn.open()
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // never fails
 	load := outlet.LoadOptions{Alias: o.alias, Platform: o.platform, GrantAll: o.grantAll}
 	src := &pluginContext{Reader: env.In, close: func() {}}
 	if o.input == "" {
@@ -72,17 +78,17 @@ func runLoad(ctx context.Context, env *Env, conn *connection, o loadOptions) err
 			return err
 		}
 		if !o.grantAll {
+			if o.platform == "" {
+				if o.platform, err = platformOf(ctx, c); err != nil {
+					return err
+				}
+			}
 			if load.Granted, err = grantArchive(ctx, env, f, o); err != nil {
 				return err
 			}
 		}
 		src.Reader, src.size = f, st.Size()
 	}
-	c, err := conn.open()
-	if err != nil {
-		return err
-	}
-	defer c.Close() //nolint:errcheck // never fails
 	bar := newBar(env, createOptions{name: "the archive", quiet: o.quiet}, src)
 	var body io.Reader = src
 	if bar != nil {
@@ -105,6 +111,15 @@ func runLoad(ctx context.Context, env *Env, conn *connection, o loadOptions) err
 		fmt.Fprintf(env.Out, "Loaded plugin %s\n", p.Name)
 	}
 	return nil
+}
+
+// platformOf is the platform of a daemon on another machine, "" of one on this.
+func platformOf(ctx context.Context, c *client.Client) (string, error) {
+	if c.Host().Network == "unix" {
+		return "", nil
+	}
+	v, err := c.Version(ctx)
+	return v.Os + "/" + v.Arch, err
 }
 
 // grantArchive asks for what the plugins of an archive ask for, and leaves the

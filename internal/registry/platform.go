@@ -8,7 +8,6 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/cpu"
-	"golang.org/x/sys/unix"
 )
 
 // HostPlatform is what this machine runs: its variant is the highest.
@@ -37,21 +36,6 @@ func amd64Variant() string {
 		return "v3"
 	}
 	return "v4"
-}
-
-// armVariant is what the kernel says of the processor.
-func armVariant() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "v6"
-	}
-	switch m := unix.ByteSliceToString(u.Machine[:]); {
-	case strings.HasPrefix(m, "armv5"):
-		return "v5"
-	case strings.HasPrefix(m, "armv6"):
-		return "v6"
-	}
-	return "v7"
 }
 
 // ParsePlatform reads "linux/arm64", "linux/arm/v7" or "arm64". What is not
