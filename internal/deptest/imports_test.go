@@ -164,6 +164,14 @@ var rules = []rule{
 		why: "a leaf knows only the vocabulary",
 	},
 	{
+		of: []string{"internal/credentials/...", "internal/policy/...", "internal/progress/..."}, deny: append(siblings(), "internal/registry/...", "internal/ocilayout/..."),
+		why: "a leaf knows only the vocabulary",
+	},
+	{
+		of: []string{"internal/ocilayout/..."}, deny: siblings(),
+		why: "it reads documents with registry, and knows nothing of plugins that are kept or run",
+	},
+	{
 		of: []string{"examples/..."}, only: []string{"sdk/...", "plugins/...", "capability/..."},
 		why: "an example shows what an author needs, which is the sdk at most",
 	},
