@@ -63,7 +63,7 @@ func (m *Manager) Create(ctx context.Context, name string, archive io.Reader, o 
 			m.log.Warn("release what was created", "err", err)
 			done = false
 		}
-		if !done {
+		if !done || art.Shared {
 			m.collectGarbage()
 		}
 	}()

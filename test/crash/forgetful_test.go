@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"os"
 	"path/filepath"
@@ -72,7 +73,7 @@ func mountForgetful(t testing.TB, live, shadow, point string) (*forgetful, error
 	second := time.Second
 	f.server, err = fs.Mount(point, top, &fs.Options{
 		EntryTimeout: &second, AttrTimeout: &second,
-		MountOptions: fuse.MountOptions{AllowOther: true, DirectMount: true, FsName: "forgetful", Name: "forgetful"},
+		MountOptions: fuse.MountOptions{AllowOther: true, DirectMount: true, FsName: "forgetful", Name: "forgetful", Logger: log.New(io.Discard, "", 0)},
 	})
 	return f, err
 }

@@ -115,8 +115,23 @@ func (w *world) expect(want ...view) error {
 		if !slices.Contains(want, v) {
 			return fmt.Errorf("there is %+v, and not one of %+v", v, want)
 		}
+		if err := w.known(); err != nil {
+			return err
+		}
 		return w.clean()
 	})
+}
+
+// known says whether the daemon still has the id that it told.
+func (w *world) known() error {
+	if w.id == "" {
+		return nil
+	}
+	id, err := w.identity(context.Background())
+	if err == nil && id != w.id {
+		err = fmt.Errorf("the daemon's id was %s and is %s", w.id, id)
+	}
+	return err
 }
 
 // raze removes everything by way of the daemon, which must be possible from any

@@ -140,6 +140,11 @@ func operations(tar string) []operation {
 		{name: "volume remove", from: withVol, before: views[withVol], after: views[enabled], run: func(ctx context.Context, w *world) error {
 			return w.c.VolumeRemove(ctx, volume, false)
 		}},
+		{name: "tell the daemon's id", from: created, before: views[created], after: views[created], run: func(ctx context.Context, w *world) error {
+			var err error
+			w.id, err = w.identity(ctx)
+			return err
+		}},
 		{name: "start with a garbage collection", from: littered, before: views[created], after: views[created], boot: true},
 		{name: "start with a mounted volume", from: mounted, before: views[mounted], after: views[mounted], boot: true},
 	}

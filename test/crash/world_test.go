@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +33,7 @@ type world struct {
 	flags   []string
 	env     []string
 	c       *client.Client
+	id      string // of the daemon, if that was told
 
 	cmd  *exec.Cmd
 	dead chan struct{} // closed when the daemon has ended
@@ -121,6 +124,28 @@ func (w *world) begin(failpoints bool, first failpoint.Order) error {
 	go func() { _ = cmd.Wait(); close(dead) }() // how it ended is no matter; awaited by end
 	w.cmd, w.dead = cmd, dead
 	return nil
+}
+
+// identity asks the daemon for its id.
+func (w *world) identity(ctx context.Context) (string, error) {
+	h := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", w.path("s"))
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://daemon/info", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := h.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var info struct{ ID string }
+	err = json.NewDecoder(resp.Body).Decode(&info)
+	return info.ID, err
 }
 
 var errDead = errors.New("the daemon has ended")
