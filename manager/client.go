@@ -166,7 +166,7 @@ func (w *waitingClient) close() error {
 
 // Call sends one request to a running plugin and returns the status and body of
 // its answer, whatever they are. method is for example "VolumeDriver.List";
-// body is JSON or empty.
+// body is JSON or empty. An answer of more than 1 MiB is an error.
 func (m *Manager) Call(ctx context.Context, name, method string, body []byte) (status int, answer []byte, err error) {
 	u, err := m.find(name)
 	if err != nil {
