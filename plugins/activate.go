@@ -184,11 +184,16 @@ func (r *Registry) another(ctx context.Context, e *entry, s selected, retry *sch
 // succeed publishes an active plugin.
 func (r *Registry) succeed(e *entry, s selected, p *Plugin) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	e.stale.Store(false)
 	e.finished, e.sel, e.plugin = true, s, p
+	left := r.entries[e.name] != e
 	delete(r.failures, e.name)
 	close(e.done)
+	r.mu.Unlock()
+	if left {
+		// Its waiters went away at the last moment, and nobody else knows it.
+		p.client.CloseIdleConnections()
+	}
 	r.log.Debug("plugin is active", "plugin", e.name, "address", p.Addr, "implements", p.Manifest.Implements)
 }
 

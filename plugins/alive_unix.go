@@ -12,7 +12,7 @@ import (
 type probe struct {
 	raw syscall.RawConn
 	// read is made once, so that asking allocates nothing.
-	read  func(fd uintptr) bool
+	read  func(fd uintptr)
 	alive bool
 }
 
@@ -30,13 +30,12 @@ func newProbe(nc net.Conn) *probe {
 		return nil
 	}
 	p := &probe{raw: raw}
-	p.read = func(fd uintptr) bool {
+	p.read = func(fd uintptr) {
 		var b [1]byte
 		_, err := syscall.Read(int(fd), b[:])
 		// Nothing to read yet is the only good news: an end, an error and bytes
 		// that nobody asked for all mean that the connection is of no more use.
 		p.alive = errors.Is(err, syscall.EAGAIN)
-		return true
 	}
 	return p
 }
@@ -44,5 +43,6 @@ func newProbe(nc net.Conn) *probe {
 // ok says whether the connection is open and silent.
 func (p *probe) ok() bool {
 	p.alive = false
-	return p.raw.Read(p.read) == nil && p.alive
+	// Not raw.Read: that one minds the deadline of the call before.
+	return p.raw.Control(p.read) == nil && p.alive
 }

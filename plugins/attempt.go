@@ -10,8 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -139,9 +137,9 @@ func (c *Client) attempt(ctx context.Context, req *request, b *callBuffers, o Re
 	h, err := cn.exchange(req, b.head, headWait)
 	if err == nil {
 		if req.stream {
-			cn.widen()
+			cn.resize(streamBuffer)
 		}
-		return &answer{c: c, cn: cn, head: h, body: newBody(cn.br, h)}, final, nil
+		return &answer{c: c, cn: cn, head: h, body: newBody(cn.br, &cn.src, h)}, final, nil
 	}
 	timedOut := isTimeout(err)
 	sent, got, reused := cn.sent, cn.got, cn.reused
@@ -222,9 +220,9 @@ func (a *answer) finish() {
 	if !a.body.ended && a.head.reusable {
 		a.drain()
 	}
-	if a.cn.end() && a.body.ended && a.head.reusable && a.cn.br.Buffered() == 0 {
+	if a.cn.end() && a.body.ended && a.head.reusable && a.cn.silent() {
 		if a.cn.br.Size() > callBuffer {
-			a.cn.narrow()
+			a.cn.resize(callBuffer)
 		}
 		a.c.pool.put(a.cn)
 		return
@@ -234,7 +232,7 @@ func (a *answer) finish() {
 
 // drain reads a small rest of the body.
 func (a *answer) drain() {
-	if a.body.chunks == nil {
+	if !a.body.chunked {
 		if a.body.left > maxDrain {
 			return
 		}
@@ -261,8 +259,18 @@ func (a *answer) give(method string, err error) error {
 	return &TransportError{Method: method, Address: a.c.addr.String(), Sent: true, Err: err}
 }
 
+// within bounds the time that reading the rest of the answer may take.
+func (a *answer) within(d time.Duration) {
+	a.cn.limited = true
+	_ = a.cn.nc.SetReadDeadline(earlier(time.Now().Add(d), a.cn.deadline))
+	if a.cn.ctx.Err() != nil {
+		a.cn.interrupt() // the line above may have put the context's out of force
+	}
+}
+
 // statusError reads the answer as an error and ends it.
 func (a *answer) statusError(method string) error {
+	a.within(errorTime)
 	text := make([]byte, 0, 512)
 	text, err := appendAll(text, io.LimitReader(&a.body, maxErrorBody))
 	if err != nil && len(text) == 0 {
@@ -401,66 +409,4 @@ func (b *bounded) Read(p []byte) (int, error) {
 	b.left -= int64(n)
 	b.err = err
 	return n, err
-}
-
-// stream is the body of an answer that the caller reads.
-type stream struct {
-	method string
-	idle   time.Duration
-	closed atomic.Bool
-
-	// mu is held while reading, so that Close knows who has the connection.
-	mu  sync.Mutex
-	ans *answer
-	nc  net.Conn
-}
-
-// Read reads what the plugin sends. Its error is io.EOF at the end, else a
-// *TransportError.
-func (s *stream) Read(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a := s.ans
-	if a.done {
-		return 0, fmt.Errorf("%s: read from a stream that is %w", s.method, ErrClosed)
-	}
-	if s.idle > 0 {
-		a.cn.limited = true
-		_ = a.cn.nc.SetReadDeadline(earlier(time.Now().Add(s.idle), a.cn.deadline))
-		if a.cn.ctx.Err() != nil {
-			a.cn.interrupt()
-		}
-	}
-	n, err := a.body.Read(p)
-	if err == nil || errors.Is(err, io.EOF) {
-		return n, err
-	}
-	a.head.reusable = false
-	if s.idle > 0 && isTimeout(err) && a.cn.ctx.Err() == nil {
-		err = &timeoutError{"nothing came for " + s.idle.String()}
-	} else {
-		err = a.cn.cause(err)
-	}
-	return n, &TransportError{Method: s.method, Address: a.c.addr.String(), Sent: true, Err: err}
-}
-
-// Close gives the stream up, without waiting for its end. A Read that waits
-// returns.
-func (s *stream) Close() error {
-	if s.closed.Swap(true) {
-		return nil
-	}
-	if !s.mu.TryLock() {
-		// Somebody reads, and finds the connection closed. Only this call gives
-		// the connection back, so no other call of the client has it yet.
-		_ = s.nc.Close()
-		s.mu.Lock()
-		s.ans.head.reusable = false
-	}
-	defer s.mu.Unlock()
-	if !s.ans.body.ended {
-		s.ans.head.reusable = false
-	}
-	s.ans.finish()
-	return nil
 }

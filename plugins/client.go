@@ -38,6 +38,8 @@ const (
 const (
 	// maxErrorBody is how much of an answer that is an error is read.
 	maxErrorBody = 64 << 10
+	// errorTime is how long that may take.
+	errorTime = 10 * time.Second
 	// maxDrain is how much of an answer nobody wants is read so that its
 	// connection can be used again, and drainTime how long that may take.
 	maxDrain  = 64 << 10
@@ -66,7 +68,8 @@ type ClientOptions struct {
 	// Timeout bounds each attempt of an ordinary call, from connecting to the
 	// last byte. Zero means DefaultTimeout where the context of the call has no
 	// deadline; a negative value means no limit. Of an upload it bounds the wait
-	// for the answer after its end, unless it is zero; streams ignore it.
+	// for the answer after its end, unless it is zero, and the reading of that
+	// answer; streams ignore it.
 	Timeout time.Duration
 	// StreamIdleTimeout ends a stream or an upload in which nothing moved for so
 	// long. Zero means no limit: logs may be silent for days.
@@ -285,6 +288,16 @@ func (c *Client) SendFileContext(ctx context.Context, method string, data io.Rea
 	if ans.head.status != http.StatusOK {
 		return ans.statusError(method)
 	}
+	limit := c.opts.Timeout
+	if o.Timeout > 0 {
+		limit = o.Timeout
+	}
+	if _, bounded := ctx.Deadline(); limit == 0 && !bounded {
+		limit = DefaultTimeout
+	}
+	if limit > 0 {
+		ans.within(limit)
+	}
 	return ans.decode(method, ret, c.limit(o), b)
 }
 
@@ -409,7 +422,8 @@ func newRequest(method string, b *callBuffers) (*request, error) {
 			if err != nil {
 				return nil, fmt.Errorf("method %q: %w", method, err)
 			}
-			b.req.target = strings.TrimPrefix(u.RequestURI(), "/")
+			// Queries are left as they are, blanks included.
+			b.req.target = strings.ReplaceAll(strings.TrimPrefix(u.RequestURI(), "/"), " ", "%20")
 			break
 		}
 	}

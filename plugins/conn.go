@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +24,8 @@ const sideBySide = 32 << 10
 // A conn is one connection to a plugin. One call has it at a time.
 type conn struct {
 	nc    net.Conn
-	br    *bufio.Reader
+	src   source
+	br    *bufio.Reader // reads from src
 	probe *probe
 	// watched is closed when the goroutine that stands in for a probe ends;
 	// watchErr is what ended it.
@@ -47,17 +49,31 @@ type conn struct {
 
 func newConn(nc net.Conn) *conn {
 	c := &conn{nc: nc, probe: newProbe(nc)}
-	c.narrow()
+	c.src.c = c
+	c.resize(callBuffer)
 	return c
 }
 
-// readCounter reads from the connection and counts.
-type readCounter struct{ c *conn }
+// A source reads from the connection and counts: first what was put back.
+type source struct {
+	c    *conn
+	back []byte
+}
 
-func (r readCounter) Read(p []byte) (int, error) {
-	n, err := r.c.nc.Read(p)
-	r.c.got += int64(n)
+func (s *source) Read(p []byte) (int, error) {
+	if len(s.back) > 0 {
+		n := copy(p, s.back)
+		s.back = s.back[n:]
+		return n, nil
+	}
+	n, err := s.c.nc.Read(p)
+	s.c.got += int64(n)
 	return n, err
+}
+
+// unread puts a copy of p back, in front of what was put back before.
+func (s *source) unread(p []byte) {
+	s.back = append(bytes.Clone(p), s.back...)
 }
 
 // begin gives the connection to a call that ends with ctx, or at deadline if
@@ -82,34 +98,20 @@ func (c *conn) setDeadline(t time.Time) {
 // Sizes of a connection's buffer: answers are short, streams are long.
 const (
 	callBuffer   = 4 << 10
-	streamBuffer = 128 << 10
+	streamBuffer = 64 << 10
 )
 
-// widen gives the connection a buffer for a stream. What was read ahead stays.
-func (c *conn) widen() {
-	ahead, _ := c.br.Peek(c.br.Buffered()) // cannot fail: it is there
-	c.br = bufio.NewReaderSize(&prefixed{bytes.Clone(ahead), readCounter{c}}, streamBuffer)
-}
-
-// narrow undoes widen, when nothing is read ahead.
-func (c *conn) narrow() {
-	c.br = bufio.NewReaderSize(readCounter{c}, callBuffer)
-}
-
-// prefixed reads first what is left of bytes, then from r.
-type prefixed struct {
-	first []byte
-	r     readCounter
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.first) > 0 {
-		n := copy(b, p.first)
-		p.first = p.first[n:]
-		return n, nil
+// resize gives the connection another buffer. What was read ahead stays.
+func (c *conn) resize(size int) {
+	if c.br != nil {
+		ahead, _ := c.br.Peek(c.br.Buffered()) // cannot fail: it is there
+		c.src.unread(ahead)
 	}
-	return p.r.Read(b)
+	c.br = bufio.NewReaderSize(&c.src, size)
 }
+
+// silent says whether nothing is left of what was read.
+func (c *conn) silent() bool { return c.br.Buffered() == 0 && len(c.src.back) == 0 }
 
 // interrupt wakes whoever is blocked on the connection.
 func (c *conn) interrupt() { _ = c.nc.SetDeadline(longAgo) }
@@ -148,7 +150,7 @@ func (c *conn) write(p []byte) error {
 // alive says whether an idle connection can carry a request.
 func (c *conn) alive() bool {
 	if c.probe != nil {
-		return c.br.Buffered() == 0 && c.probe.ok()
+		return c.silent() && c.probe.ok()
 	}
 	if c.watched == nil {
 		return false
@@ -157,7 +159,7 @@ func (c *conn) alive() bool {
 	<-c.watched
 	c.watched = nil
 	c.limited = true
-	return c.br.Buffered() == 0 && errors.Is(c.watchErr, os.ErrDeadlineExceeded)
+	return c.silent() && errors.Is(c.watchErr, os.ErrDeadlineExceeded)
 }
 
 // rest is called when the connection becomes idle. Where there is no probe, a
@@ -239,14 +241,16 @@ func (c *conn) exchangeSideBySide(req *request, buf []byte, headWait time.Durati
 	}
 	answer := make(chan result, 1)
 	c.limited = true
+	answered := new(atomic.Bool)
 	go func() {
 		h, err := readHead(c.br)
 		if err == nil {
+			answered.Store(true)
 			_ = c.nc.SetWriteDeadline(longAgo) // who has answered reads no more
 		}
 		answer <- result{h, err}
 	}()
-	werr := c.writeAll(req, buf)
+	werr := c.writeAll(req, buf, answered)
 	if werr != nil && req.failed != nil {
 		// The caller's reader failed: what the plugin says about half a body is
 		// of no interest.
@@ -292,8 +296,9 @@ func (c *conn) restoreDeadline() {
 	}
 }
 
-// writeAll sends the head of the request and its body.
-func (c *conn) writeAll(req *request, buf []byte) error {
+// writeAll sends the head of the request and its body, or less where there is an
+// answer before.
+func (c *conn) writeAll(req *request, buf []byte, answered *atomic.Bool) error {
 	if err := c.write(buf); err != nil {
 		return err
 	}
@@ -314,8 +319,9 @@ func (c *conn) writeAll(req *request, buf []byte) error {
 			copy(chunk[start:], prefix)
 			if req.idle > 0 {
 				_ = c.nc.SetWriteDeadline(earlier(time.Now().Add(req.idle), c.deadline))
-				if c.ctx.Err() != nil {
-					c.interrupt()
+				if c.ctx.Err() != nil || answered.Load() {
+					// The line above may have put out of force what they did.
+					_ = c.nc.SetWriteDeadline(longAgo)
 				}
 			}
 			if werr := c.write(chunk[start : room+n+2]); werr != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/outletd/outlet/plugins/tlsconfig"
@@ -173,11 +174,18 @@ func readDefinition(path string) ([]byte, error) {
 	if !fi.Mode().IsRegular() {
 		return nil, &definitionError{path, errors.New("not a regular file")}
 	}
-	f, err := os.Open(path)
+	// What is there by now may be something else: opening a pipe must not block.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if fi, err = f.Stat(); err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, &definitionError{path, errors.New("not a regular file")}
+	}
 	content, err := io.ReadAll(io.LimitReader(f, maxDefinition+1))
 	if err != nil {
 		return nil, err

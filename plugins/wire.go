@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http/httputil"
 	"strconv"
 )
 
@@ -35,8 +34,9 @@ type head struct {
 	// reusable says whether the connection can carry another request once the
 	// body was read to its end.
 	reusable bool
-	// contentType is the header's value as sent.
-	contentType string
+	// closes says that the plugin closes the connection, old that it speaks
+	// HTTP/1.0.
+	closes, old bool
 }
 
 // readHead reads the answer's status line and headers, passing over interim
@@ -109,7 +109,7 @@ func parseStatusLine(line []byte) (head, error) {
 	if status < 100 || minor < '0' || minor > '9' || (len(rest) > 0 && rest[0] != ' ') {
 		return head{}, fmt.Errorf("%w: status line %q", errMalformed, clip(line))
 	}
-	return head{status: status, length: untilClose, reusable: minor != '0'}, nil
+	return head{status: status, length: untilClose, reusable: minor != '0', old: minor == '0'}, nil
 }
 
 // header takes one header line into h and says whether it tells where the body
@@ -125,10 +125,6 @@ func (h *head) header(line []byte, sawLength *bool) (framing bool, err error) {
 		if equalFold(name, "Connection") {
 			h.connection(value)
 			return true, nil
-		}
-	case len("Content-Type"):
-		if equalFold(name, "Content-Type") {
-			h.contentType = contentTypeString(value)
 		}
 	case len("Content-Length"):
 		if equalFold(name, "Content-Length") {
@@ -151,21 +147,6 @@ func (h *head) header(line []byte, sawLength *bool) (framing bool, err error) {
 	return false, nil
 }
 
-// contentTypeString avoids an allocation for what plugins usually say.
-func contentTypeString(v []byte) string {
-	switch string(v) {
-	case VersionMimetype:
-		return VersionMimetype
-	case "application/json":
-		return "application/json"
-	case "application/vnd.docker.plugins.v1.1+json":
-		return "application/vnd.docker.plugins.v1.1+json"
-	case "text/plain; charset=utf-8":
-		return "text/plain; charset=utf-8"
-	}
-	return string(v)
-}
-
 // connection reads the tokens of a Connection header.
 func (h *head) connection(value []byte) {
 	for len(value) > 0 {
@@ -174,8 +155,7 @@ func (h *head) connection(value []byte) {
 		token = bytes.Trim(token, " \t")
 		switch {
 		case equalFold(token, "close"):
-			h.reusable = false
-			return
+			h.closes = true
 		case equalFold(token, "keep-alive"):
 			// HTTP/1.0 servers that keep the connection say so.
 			h.reusable = true
@@ -185,13 +165,14 @@ func (h *head) connection(value []byte) {
 
 // finish decides what the headers mean together.
 func (h *head) finish(sawLength bool) {
+	h.reusable = h.reusable && !h.closes
 	switch {
 	case h.status < 200, h.status == 204, h.status == 304:
 		h.length, h.chunked = 0, false
 	case h.chunked:
-		// A message with both is either an attack or a broken proxy; the
-		// connection's state is not to be trusted afterwards.
-		if sawLength {
+		// A message with both, and chunks in HTTP/1.0, are either an attack or a
+		// broken proxy; the connection's state is not to be trusted afterwards.
+		if sawLength || h.old {
 			h.reusable = false
 		}
 		h.length = untilClose
@@ -280,17 +261,20 @@ func clip(b []byte) []byte {
 // with io.ErrUnexpectedEOF where the connection ended first.
 type body struct {
 	br      *bufio.Reader
+	src     *source
 	left    int64
-	chunks  io.Reader
+	chunks  chunkReader
+	chunked bool
 	ended   bool
 	toClose bool
 }
 
-func newBody(br *bufio.Reader, h head) body {
-	b := body{br: br, left: h.length}
+// newBody returns the body behind h. src is what br reads from, or nil.
+func newBody(br *bufio.Reader, src *source, h head) body {
+	b := body{br: br, src: src, left: h.length}
 	switch {
 	case h.chunked:
-		b.chunks = httputil.NewChunkedReader(br)
+		b.chunked, b.chunks = true, chunkReader{br: br, src: src}
 	case h.length == untilClose:
 		b.toClose = true
 	case h.length == 0:
@@ -305,28 +289,67 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	case len(p) == 0:
 		return 0, nil
-	case b.chunks != nil:
+	case b.chunked:
 		n, err := b.chunks.Read(p)
-		if errors.Is(err, io.EOF) {
-			if err = readTrailer(b.br); err == nil {
-				b.ended, err = true, io.EOF
-			}
-		}
-		return n, err
-	case b.toClose:
-		n, err := b.br.Read(p)
-		b.ended = errors.Is(err, io.EOF)
-		return n, err
+		return n, b.after(n, err)
 	}
-	n, err := b.br.Read(p[:min(int64(len(p)), b.left)])
+	if !b.toClose {
+		p = p[:min(int64(len(p)), b.left)]
+	}
+	var n int
+	var err error
+	if b.src != nil && b.br.Buffered() == 0 && len(p) >= directRead {
+		n, err = b.src.Read(p)
+	} else {
+		n, err = b.br.Read(p)
+	}
+	return n, b.after(n, err)
+}
+
+// next returns bytes of the body that are good until the next use of it, for
+// who passes them on.
+func (b *body) next() ([]byte, error) {
+	var p []byte
+	var err error
+	switch {
+	case b.ended:
+		return nil, io.EOF
+	case b.chunked:
+		p, err = b.chunks.next()
+	case b.toClose:
+		p, err = nextOf(b.br, int64(b.br.Size()))
+	default:
+		p, err = nextOf(b.br, b.left)
+	}
+	return p, b.after(len(p), err)
+}
+
+// after notes that n bytes were read, and says what err means.
+func (b *body) after(n int, err error) error {
+	end := errors.Is(err, io.EOF)
+	switch {
+	case b.chunked:
+		if !end {
+			return err
+		}
+		if err = readTrailer(b.br); err != nil {
+			return err
+		}
+		b.ended = true
+		return io.EOF
+	case b.toClose:
+		b.ended = end
+		return err
+	}
 	b.left -= int64(n)
 	switch {
 	case b.left == 0:
-		b.ended, err = true, io.EOF
-	case errors.Is(err, io.EOF):
-		err = io.ErrUnexpectedEOF
+		b.ended = true
+		return io.EOF
+	case end:
+		return io.ErrUnexpectedEOF
 	}
-	return n, err
+	return err
 }
 
 // readTrailer reads what stands between the last chunk and the end.
