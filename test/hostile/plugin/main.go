@@ -71,9 +71,10 @@ func start(args ...string) {
 
 func flood(what string) {
 	if what == "numbers" {
-		for i := 1; ; i++ {
-			fmt.Println(i)
-			time.Sleep(10 * time.Millisecond)
+		n := 0
+		for range time.NewTicker(10 * time.Millisecond).C {
+			n++
+			fmt.Println(n)
 		}
 	}
 	text := bytes.Repeat([]byte("all work and no play makes a plugin dull\n"), 1000)
@@ -126,8 +127,7 @@ var answers = map[string]func(net.Conn){
 	"huge-list":  func(c net.Conn) { list(c, 15<<20) },
 	"late": func(c net.Conn) {
 		read(c)
-		for {
-			time.Sleep(100 * time.Millisecond) // a byte now and then, for ever
+		for range time.NewTicker(100 * time.Millisecond).C { // a byte now and then, for ever
 			if _, err := io.WriteString(c, "H"); err != nil {
 				return
 			}
