@@ -82,19 +82,33 @@ var golden = []struct {
 	{"VolumeDriver.Create", func(ctx context.Context, c clients) (any, error) {
 		return none(c.volume.Create(ctx, "v", nil))
 	}, `{"Name":"v","Opts":null}`, `{}`, nil},
-	{"VolumeDriver.Get", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Get(ctx, "v")) },
+	{
+		"VolumeDriver.Get", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Get(ctx, "v")) },
 		`{"Name":"v"}`, `{"Volume":{"Name":"v","Mountpoint":"/m","CreatedAt":"2020-01-02T03:04:05+01:00","Status":{"a":[1]}}}`,
-		&volume.Volume{Name: "v", Mountpoint: "/m", CreatedAt: volume.Time{Time: time.Date(2020, 1, 2, 2, 4, 5, 0, time.UTC)}, Status: map[string]any{"a": []any{1.0}}}},
-	{"VolumeDriver.Get", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Get(ctx, "v")) },
-		`{"Name":"v"}`, `{"Volume":{"Name":"v","CreatedAt":""}}`, &volume.Volume{Name: "v"}},
-	{"VolumeDriver.Get", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Get(ctx, "v")) },
-		`{"Name":"v"}`, `{"volume":{"name":"v","createdat":"yesterday"}}`, &volume.Volume{Name: "v"}},
-	{"VolumeDriver.Get", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Get(ctx, "v")) },
-		`{"Name":"v"}`, `{"Volume":null}`, (*volume.Volume)(nil)},
-	{"VolumeDriver.List", func(ctx context.Context, c clients) (any, error) { return one(c.volume.List(ctx)) },
-		`{}`, `{"Volumes":[{"Name":"a"},null,{"Name":""},{"Name":"b"}]}`, []volume.Volume{{Name: "a"}, {Name: "b"}}},
-	{"VolumeDriver.List", func(ctx context.Context, c clients) (any, error) { return one(c.volume.List(ctx)) },
-		`{}`, `{"Volumes":null}`, []volume.Volume{}},
+		&volume.Volume{Name: "v", Mountpoint: "/m", CreatedAt: volume.Time{Time: time.Date(2020, 1, 2, 2, 4, 5, 0, time.UTC)}, Status: map[string]any{"a": []any{1.0}}},
+	},
+	{
+		"VolumeDriver.Get", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Get(ctx, "v")) },
+		`{"Name":"v"}`, `{"Volume":{"Name":"v","CreatedAt":""}}`, &volume.Volume{Name: "v"},
+	},
+	{
+		"VolumeDriver.Get", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Get(ctx, "v")) },
+		`{"Name":"v"}`, `{"volume":{"name":"v","createdat":"yesterday"}}`, &volume.Volume{Name: "v"},
+	},
+	{
+		"VolumeDriver.Get", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Get(ctx, "v")) },
+		`{"Name":"v"}`, `{"Volume":null}`, (*volume.Volume)(nil),
+	},
+	{
+		"VolumeDriver.List", func(ctx context.Context, c clients) (any, error) { return one(c.volume.List(ctx)) },
+		`{}`, `{"Volumes":[{"Name":"a"},null,{"Name":""},{"Name":"b"}]}`,
+		[]volume.Volume{{Name: "a"}, {Name: "b"}},
+	},
+	{
+		"VolumeDriver.List", func(ctx context.Context, c clients) (any, error) { return one(c.volume.List(ctx)) },
+		`{}`, `{"Volumes":null}`,
+		[]volume.Volume{},
+	},
 	{"VolumeDriver.Remove", func(ctx context.Context, c clients) (any, error) { return none(c.volume.Remove(ctx, "v")) }, `{"Name":"v"}`, `{}`, nil},
 	{"VolumeDriver.Path", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Path(ctx, "v")) }, `{"Name":"v"}`, `{"Mountpoint":"/m"}`, "/m"},
 	{"VolumeDriver.Mount", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Mount(ctx, "v", "id")) }, `{"Name":"v","ID":"id"}`, `{"Mountpoint":"/m"}`, "/m"},
@@ -103,14 +117,23 @@ var golden = []struct {
 	{"VolumeDriver.Capabilities", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Scope(ctx)) }, `{}`, `{"Capabilities":{"Scope":"galactic"}}`, volume.ScopeLocal},
 	{"VolumeDriver.Capabilities", func(ctx context.Context, c clients) (any, error) { return one(c.volume.Scope(ctx)) }, `{}`, `{}`, volume.ScopeLocal},
 
-	{"NetworkDriver.GetCapabilities", func(ctx context.Context, c clients) (any, error) { return one(c.network.Capabilities(ctx)) },
-		``, `{"Scope":"local"}`, network.Capabilities{Scope: "local", ConnectivityScope: "local"}},
-	{"NetworkDriver.GetCapabilities", func(ctx context.Context, c clients) (any, error) { return one(c.network.Capabilities(ctx)) },
-		``, `{"Scope":"global","ConnectivityScope":"local","GwAllocChecker":true}`, network.Capabilities{Scope: "global", ConnectivityScope: "local", GwAllocChecker: true}},
-	{"NetworkDriver.AllocateNetwork", func(ctx context.Context, c clients) (any, error) {
-		return one(c.network.AllocateNetwork(ctx, network.AllocateNetworkRequest{NetworkID: "n", IPv4Data: []network.IPAMData{{Pool: "10.0.0.0/8", Gateway: "10.0.0.1/8", AuxAddresses: map[string]string{"a": "10.0.0.2/8"}}}}))
-	}, `{"NetworkID":"n","Options":null,"IPv4Data":[{"AddressSpace":"","Pool":"10.0.0.0/8","Gateway":"10.0.0.1/8","AuxAddresses":{"a":"10.0.0.2/8"}}],"IPv6Data":null}`,
-		`{"Options":{"vni":"1"}}`, map[string]string{"vni": "1"}},
+	{
+		"NetworkDriver.GetCapabilities", func(ctx context.Context, c clients) (any, error) { return one(c.network.Capabilities(ctx)) },
+		``, `{"Scope":"local"}`,
+		network.Capabilities{Scope: "local", ConnectivityScope: "local"},
+	},
+	{
+		"NetworkDriver.GetCapabilities", func(ctx context.Context, c clients) (any, error) { return one(c.network.Capabilities(ctx)) },
+		``, `{"Scope":"global","ConnectivityScope":"local","GwAllocChecker":true}`,
+		network.Capabilities{Scope: "global", ConnectivityScope: "local", GwAllocChecker: true},
+	},
+	{
+		"NetworkDriver.AllocateNetwork", func(ctx context.Context, c clients) (any, error) {
+			return one(c.network.AllocateNetwork(ctx, network.AllocateNetworkRequest{NetworkID: "n", IPv4Data: []network.IPAMData{{Pool: "10.0.0.0/8", Gateway: "10.0.0.1/8", AuxAddresses: map[string]string{"a": "10.0.0.2/8"}}}}))
+		}, `{"NetworkID":"n","Options":null,"IPv4Data":[{"AddressSpace":"","Pool":"10.0.0.0/8","Gateway":"10.0.0.1/8","AuxAddresses":{"a":"10.0.0.2/8"}}],"IPv6Data":null}`,
+		`{"Options":{"vni":"1"}}`,
+		map[string]string{"vni": "1"},
+	},
 	{"NetworkDriver.FreeNetwork", func(ctx context.Context, c clients) (any, error) { return none(c.network.FreeNetwork(ctx, "n")) }, `{"NetworkID":"n"}`, `{}`, nil},
 	{"NetworkDriver.GwAllocCheck", func(ctx context.Context, c clients) (any, error) {
 		a, b, err := c.network.GwAllocCheck(ctx, map[string]any{network.OptionInternal: true})
@@ -120,10 +143,13 @@ var golden = []struct {
 		return none(c.network.CreateNetwork(ctx, network.CreateNetworkRequest{NetworkID: "n", Options: map[string]any{network.OptionGeneric: map[string]any{"x": "y"}}, IPv4Data: []network.IPAMData{}, IPv6Data: []network.IPAMData{}}))
 	}, `{"NetworkID":"n","Options":{"com.docker.network.generic":{"x":"y"}},"IPv4Data":[],"IPv6Data":[]}`, `{}`, nil},
 	{"NetworkDriver.DeleteNetwork", func(ctx context.Context, c clients) (any, error) { return none(c.network.DeleteNetwork(ctx, "n")) }, `{"NetworkID":"n"}`, `{}`, nil},
-	{"NetworkDriver.CreateEndpoint", func(ctx context.Context, c clients) (any, error) {
-		return one(c.network.CreateEndpoint(ctx, network.CreateEndpointRequest{NetworkID: "n", EndpointID: "e", Interface: network.Interface{Address: "10.0.0.2/8"}, Options: map[string]any{network.OptionMAC: mac, network.OptionPortMap: []network.PortBinding{{Proto: 6, IP: "1.2.3.4", Port: 80, HostIP: "0.0.0.0", HostPort: 8080, HostPortEnd: 8081}}, network.OptionExposedPorts: []network.TransportPort{{Proto: 132, Port: 9}}}}))
-	}, `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.0.0.2/8","AddressIPv6":"","MacAddress":""},"Options":{"com.docker.network.endpoint.exposedports":[{"Proto":132,"Port":9}],"com.docker.network.endpoint.macaddress":"AkIBAgME","com.docker.network.portmap":[{"Proto":6,"IP":"1.2.3.4","Port":80,"HostIP":"0.0.0.0","HostPort":8080,"HostPortEnd":8081}]}}`,
-		`{"Interface":{"MacAddress":"02:42:01:02:03:04"}}`, network.Interface{MacAddress: "02:42:01:02:03:04"}},
+	{
+		"NetworkDriver.CreateEndpoint", func(ctx context.Context, c clients) (any, error) {
+			return one(c.network.CreateEndpoint(ctx, network.CreateEndpointRequest{NetworkID: "n", EndpointID: "e", Interface: network.Interface{Address: "10.0.0.2/8"}, Options: map[string]any{network.OptionMAC: mac, network.OptionPortMap: []network.PortBinding{{Proto: 6, IP: "1.2.3.4", Port: 80, HostIP: "0.0.0.0", HostPort: 8080, HostPortEnd: 8081}}, network.OptionExposedPorts: []network.TransportPort{{Proto: 132, Port: 9}}}}))
+		}, `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.0.0.2/8","AddressIPv6":"","MacAddress":""},"Options":{"com.docker.network.endpoint.exposedports":[{"Proto":132,"Port":9}],"com.docker.network.endpoint.macaddress":"AkIBAgME","com.docker.network.portmap":[{"Proto":6,"IP":"1.2.3.4","Port":80,"HostIP":"0.0.0.0","HostPort":8080,"HostPortEnd":8081}]}}`,
+		`{"Interface":{"MacAddress":"02:42:01:02:03:04"}}`,
+		network.Interface{MacAddress: "02:42:01:02:03:04"},
+	},
 	{"NetworkDriver.CreateEndpoint", func(ctx context.Context, c clients) (any, error) {
 		return one(c.network.CreateEndpoint(ctx, network.CreateEndpointRequest{NetworkID: "n", EndpointID: "e"}))
 	}, `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"","AddressIPv6":"","MacAddress":""},"Options":null}`, `{"Interface":null}`, network.Interface{}},
@@ -133,11 +159,13 @@ var golden = []struct {
 	{"NetworkDriver.EndpointOperInfo", func(ctx context.Context, c clients) (any, error) {
 		return one(c.network.EndpointOperInfo(ctx, "n", "e"))
 	}, `{"NetworkID":"n","EndpointID":"e"}`, `{"Value":{"a":"b"}}`, map[string]any{"a": "b"}},
-	{"NetworkDriver.Join", func(ctx context.Context, c clients) (any, error) {
-		return one(c.network.Join(ctx, network.JoinRequest{NetworkID: "n", EndpointID: "e", SandboxKey: "/s"}))
-	}, `{"NetworkID":"n","EndpointID":"e","SandboxKey":"/s","Options":null}`,
+	{
+		"NetworkDriver.Join", func(ctx context.Context, c clients) (any, error) {
+			return one(c.network.Join(ctx, network.JoinRequest{NetworkID: "n", EndpointID: "e", SandboxKey: "/s"}))
+		}, `{"NetworkID":"n","EndpointID":"e","SandboxKey":"/s","Options":null}`,
 		`{"InterfaceName":{"SrcName":"veth0","DstPrefix":"eth"},"Gateway":"10.0.0.1","StaticRoutes":[{"Destination":"10.1.0.0/16","RouteType":1}],"DisableGatewayService":true}`,
-		network.JoinResponse{InterfaceName: &network.InterfaceName{SrcName: "veth0", DstPrefix: "eth"}, Gateway: "10.0.0.1", StaticRoutes: []network.StaticRoute{{Destination: "10.1.0.0/16", RouteType: 1}}, DisableGatewayService: true}},
+		network.JoinResponse{InterfaceName: &network.InterfaceName{SrcName: "veth0", DstPrefix: "eth"}, Gateway: "10.0.0.1", StaticRoutes: []network.StaticRoute{{Destination: "10.1.0.0/16", RouteType: 1}}, DisableGatewayService: true},
+	},
 	{"NetworkDriver.Leave", func(ctx context.Context, c clients) (any, error) { return none(c.network.Leave(ctx, "n", "e")) }, `{"NetworkID":"n","EndpointID":"e"}`, `{}`, nil},
 	{"NetworkDriver.ProgramExternalConnectivity", func(ctx context.Context, c clients) (any, error) {
 		return none(c.network.ProgramExternalConnectivity(ctx, network.ConnectivityRequest{NetworkID: "n", EndpointID: "e", Options: map[string]any{}}))
@@ -153,12 +181,17 @@ var golden = []struct {
 	}, `{"DiscoveryType":1,"DiscoveryData":null}`, `{}`, nil},
 
 	{"IpamDriver.GetCapabilities", func(ctx context.Context, c clients) (any, error) { return one(c.ipam.Capabilities(ctx)) }, ``, `{"RequiresMACAddress":true}`, ipam.Capabilities{RequiresMACAddress: true}},
-	{"IpamDriver.GetDefaultAddressSpaces", func(ctx context.Context, c clients) (any, error) { return one(c.ipam.DefaultAddressSpaces(ctx)) }, ``,
-		`{"LocalDefaultAddressSpace":"l","GlobalDefaultAddressSpace":"g"}`, ipam.AddressSpaces{LocalDefaultAddressSpace: "l", GlobalDefaultAddressSpace: "g"}},
-	{"IpamDriver.RequestPool", func(ctx context.Context, c clients) (any, error) {
-		return one(c.ipam.RequestPool(ctx, ipam.PoolRequest{AddressSpace: "l", V6: true}))
-	}, `{"AddressSpace":"l","Pool":"","SubPool":"","Options":null,"V6":true}`, `{"PoolID":"p","Pool":"fd00::/64","Data":{"com.docker.network.gateway":"fd00::1/64"}}`,
-		ipam.Pool{PoolID: "p", Pool: "fd00::/64", Data: map[string]string{ipam.DataGateway: "fd00::1/64"}}},
+	{
+		"IpamDriver.GetDefaultAddressSpaces", func(ctx context.Context, c clients) (any, error) { return one(c.ipam.DefaultAddressSpaces(ctx)) }, ``,
+		`{"LocalDefaultAddressSpace":"l","GlobalDefaultAddressSpace":"g"}`,
+		ipam.AddressSpaces{LocalDefaultAddressSpace: "l", GlobalDefaultAddressSpace: "g"},
+	},
+	{
+		"IpamDriver.RequestPool", func(ctx context.Context, c clients) (any, error) {
+			return one(c.ipam.RequestPool(ctx, ipam.PoolRequest{AddressSpace: "l", V6: true}))
+		}, `{"AddressSpace":"l","Pool":"","SubPool":"","Options":null,"V6":true}`, `{"PoolID":"p","Pool":"fd00::/64","Data":{"com.docker.network.gateway":"fd00::1/64"}}`,
+		ipam.Pool{PoolID: "p", Pool: "fd00::/64", Data: map[string]string{ipam.DataGateway: "fd00::1/64"}},
+	},
 	{"IpamDriver.ReleasePool", func(ctx context.Context, c clients) (any, error) { return none(c.ipam.ReleasePool(ctx, "p")) }, `{"PoolID":"p"}`, `{}`, nil},
 	{"IpamDriver.RequestAddress", func(ctx context.Context, c clients) (any, error) {
 		return one(c.ipam.RequestAddress(ctx, ipam.AddressRequest{PoolID: "p", Options: map[string]string{ipam.OptionAddressType: ipam.DataGateway}}))
@@ -241,8 +274,11 @@ func TestErrorMatrix(t *testing.T) {
 				status int
 				body   string
 			}{
-				{500, `{"Err":"it broke"}`}, {200, `{"Err":"it broke","Allow":true,"Mountpoint":"/m","Volume":{"Name":"v"}}`},
-				{500, "it broke"}, {404, `{"Err":"it broke"}`}, {200, `{"Error":"it broke","Pool":"10.0.0.0/8","Address":"10.0.0.1/8"}`},
+				{500, `{"Err":"it broke"}`},
+				{200, `{"Err":"it broke","Allow":true,"Mountpoint":"/m","Volume":{"Name":"v"}}`},
+				{500, "it broke"},
+				{404, `{"Err":"it broke"}`},
+				{200, `{"Error":"it broke","Pool":"10.0.0.0/8","Address":"10.0.0.1/8"}`},
 			} {
 				if strings.Contains(answer.body, `"Error"`) && !strings.HasPrefix(tt.method, "IpamDriver.") {
 					continue

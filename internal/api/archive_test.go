@@ -192,8 +192,11 @@ func TestCreateFromImage(t *testing.T) {
 func TestWithoutABackendForArchivesTheRoutesSaySo(t *testing.T) {
 	g := newRig(t)
 	for _, r := range [][2]string{
-		{http.MethodGet, "/outlet/v1/plugins/save?plugin=x"}, {http.MethodPost, "/outlet/v1/plugins/load"},
-		{http.MethodPost, "/outlet/v1/plugins/create-from-image"}, {http.MethodGet, "/outlet/v1/system/df"}, {http.MethodPost, "/outlet/v1/system/prune"},
+		{http.MethodGet, "/outlet/v1/plugins/save?plugin=x"},
+		{http.MethodPost, "/outlet/v1/plugins/load"},
+		{http.MethodPost, "/outlet/v1/plugins/create-from-image"},
+		{http.MethodGet, "/outlet/v1/system/df"},
+		{http.MethodPost, "/outlet/v1/system/prune"},
 	} {
 		if a := g.do(r[0], r[1], "", ""); a.status != http.StatusNotImplemented {
 			t.Errorf("%s %s: %d %s", r[0], r[1], a.status, a.body)

@@ -100,8 +100,10 @@ func pointer[T any](v T) *T { return &v }
 func (d *fakeDaemon) fill() {
 	at := func(ago time.Duration) time.Time { return scriptNow.Add(-ago) }
 	for i, p := range []outlet.Plugin{
-		{Name: "sample/v10:latest", Enabled: true, Config: outlet.Config{Description: "a description that is longer than the forty-five\ncharacters of its column"},
-			Status: &outlet.Status{State: outlet.StateRunning, Since: at(5 * time.Minute), PID: 4711}},
+		{
+			Name: "sample/v10:latest", Enabled: true, Config: outlet.Config{Description: "a description that is longer than the forty-five\ncharacters of its column"},
+			Status: &outlet.Status{State: outlet.StateRunning, Since: at(5 * time.Minute), PID: 4711},
+		},
 		{Name: "sample/v2:latest", Config: outlet.Config{Description: "two"}, Status: &outlet.Status{State: outlet.StateDisabled, Since: at(time.Hour)}},
 		{Name: "sample/crashing:latest", Enabled: true, Status: &outlet.Status{State: outlet.StateBackoff, Since: at(time.Second), Restarts: 3, NextStart: pointer(scriptNow.Add(20 * time.Second))}},
 		{Name: "sample/broken:latest", Enabled: true, Status: &outlet.Status{State: outlet.StateFailed, Since: at(time.Second), Error: "entrypoint /nope: no such file"}},
@@ -113,8 +115,10 @@ func (d *fakeDaemon) fill() {
 		d.plugins[p.Name] = &p
 	}
 	for _, v := range []outlet.Volume{
-		{Name: "data", Driver: "sample/v10:latest", Scope: "local", Mountpoint: "/srv/data", Labels: map[string]string{"tier": "a", "b": "c"},
-			Outlet: &outlet.VolumeStatus{Created: true, Mounts: []outlet.VolumeMount{{ID: "one"}}}},
+		{
+			Name: "data", Driver: "sample/v10:latest", Scope: "local", Mountpoint: "/srv/data", Labels: map[string]string{"tier": "a", "b": "c"},
+			Outlet: &outlet.VolumeStatus{Created: true, Mounts: []outlet.VolumeMount{{ID: "one"}}},
+		},
 		{Name: "scratch10", Driver: "sample/v10:latest", Scope: "local", Outlet: &outlet.VolumeStatus{Created: true}},
 		{Name: "scratch9", Driver: "sample/v10:latest", Scope: "local", Outlet: &outlet.VolumeStatus{Created: true}},
 		{Name: "foreign", Driver: "sample/v10:latest", Scope: "local", Outlet: &outlet.VolumeStatus{}},
@@ -157,8 +161,8 @@ func (d *fakeDaemon) handler() http.Handler {
 	handle("GET /volumes/{name}", d.withVolume(func(w http.ResponseWriter, _ *http.Request, v *outlet.Volume) error { return answer(w, v) }))
 	handle("DELETE /volumes/{name}", d.withVolume(d.removeVolume))
 	handle("GET /outlet/v1/info", d.info)
-	handle("/outlet/v1/system/check", d.check)
 	handle("GET /outlet/v1/discover", d.discover)
+	handle("/outlet/v1/system/check", d.check)
 	handle("POST /outlet/v1/plugins/create", d.create)
 	handle("GET /outlet/v1/plugins/privileges", d.privileges)
 	handle("POST /outlet/v1/plugins/enable", d.byQuery(d.enable))

@@ -553,4 +553,3 @@ func TestD31(t *testing.T) {
 		t.Errorf("%v is not known as not found", err)
 	}
 }
-
