@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/dirlock"
 	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/pluginlog"
 	"github.com/outletd/outlet/internal/rootfs"
@@ -48,7 +49,9 @@ func (m *Manager) Open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if m.execLock, err = lockExecRoot(m.cfg.ExecRoot); err != nil {
+	// The root alone has a lock too, but two daemons with different roots and one
+	// exec root would take each other's plugins for strays and end them.
+	if m.execLock, err = dirlock.Lock(m.cfg.ExecRoot, "exec root"); err != nil {
 		return errors.Join(err, st.Close())
 	}
 	records, damaged, err := st.Records(ctx)

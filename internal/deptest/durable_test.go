@@ -15,7 +15,7 @@ import (
 // through internal/durable alone, where the crash tests stand.
 var lasting = []string{
 	"internal/store/...", "internal/rootfs/...", "internal/pluginlog/...", "internal/volumes/...",
-	"internal/runtime/...", "internal/daemon/...", "manager/...",
+	"internal/runtime/...", "internal/daemon/...", "internal/dirlock/...", "manager/...",
 }
 
 // past are the calls that would go past internal/durable, by package.

@@ -160,6 +160,10 @@ var rules = []rule{
 		why: "what all that lasts goes through knows nothing of it",
 	},
 	{
+		of: []string{"internal/dirlock/..."}, deny: siblings(),
+		why: "a leaf knows only the vocabulary",
+	},
+	{
 		of: []string{"internal/events/..."}, deny: siblings("internal/events"),
 		why: "a leaf knows only the vocabulary",
 	},

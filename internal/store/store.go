@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/dirlock"
 	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/rootfs"
 )
@@ -117,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.makeDirs(); err != nil {
 		return nil, err
 	}
-	if s.lock, err = lockRoot(s.root); err != nil {
+	if s.lock, err = dirlock.Lock(s.root, "root"); err != nil {
 		return nil, err
 	}
 	if err := s.cleanTemporary(ctx); err != nil {
