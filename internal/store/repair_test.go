@@ -89,3 +89,26 @@ func TestAStartRemovesDirectoriesOfPluginsThatAreGone(t *testing.T) {
 	s = openStore(t, root, Native)
 	wantEmpty(t, s)
 }
+
+func TestAStartRemovesIngestsThatHadNotBegun(t *testing.T) {
+	root := testutil.TempDir(t)
+	s := openStore(t, root, Native)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, files := range map[string][]string{
+		"nothing": nil, "ref": {"ref"}, "times": {"ref", "startedat", "updatedat"}, "torn": {"ref", "startedat", "data"},
+	} {
+		dir := filepath.Join(root, "content", "ingest", name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if err := os.WriteFile(filepath.Join(dir, f), []byte("x"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s = openStore(t, root, Native)
+	wantEmpty(t, s)
+}

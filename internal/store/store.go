@@ -282,8 +282,8 @@ func (s *Store) cleanTemporary(ctx context.Context) error {
 	return nil
 }
 
-// cleanIngests removes ingests whose writer had not come to write down what
-// they are; a collection does not see them.
+// cleanIngests removes ingests whose writer had not come to begin: a collection
+// does not see those, or fails at them.
 func (s *Store) cleanIngests(ctx context.Context) error {
 	dir := filepath.Join(s.root, "content", "ingest")
 	entries, err := os.ReadDir(dir)
@@ -291,19 +291,35 @@ func (s *Store) cleanIngests(ctx context.Context) error {
 		return err
 	}
 	for _, e := range entries {
-		ref, err := os.ReadFile(filepath.Join(dir, e.Name(), "ref"))
-		if err == nil && len(ref) > 0 {
-			continue
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		path := filepath.Join(dir, e.Name())
+		begun, err := ingestBegun(path)
+		if err != nil {
 			return err
 		}
-		s.log.InfoContext(ctx, "remove an ingest without a ref", "path", filepath.Join(dir, e.Name()))
-		if err := durable.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		if begun {
+			continue
+		}
+		s.log.InfoContext(ctx, "remove an ingest that had not begun", "path", path)
+		if err := durable.RemoveAll(path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ingestBegun says whether all is there that is written before the first byte of
+// a blob; the file for those comes last.
+func ingestBegun(dir string) (bool, error) {
+	for _, name := range []string{"ref", "startedat", "updatedat", "data"} {
+		fi, err := os.Stat(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || err == nil && fi.Size() == 0 && name != "data" {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // dropOperations ends the leases of operations that cannot be running.
