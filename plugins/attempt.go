@@ -195,7 +195,7 @@ func (c *Client) connect(ctx context.Context, deadline time.Time) (*conn, error)
 // dialSystem connects in the ways of the operating system.
 func dialSystem(ctx context.Context, network, address string) (net.Conn, error) {
 	if network == "npipe" {
-		return dialPipe(ctx, address)
+		return dialPipe(ctx, systemPipes{}, address)
 	}
 	var d net.Dialer
 	return d.DialContext(ctx, network, address)

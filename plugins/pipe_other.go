@@ -3,12 +3,13 @@
 package plugins
 
 import (
-	"context"
 	"fmt"
 	"net"
 )
 
-// dialPipe says that named pipes are a thing of Windows.
-func dialPipe(_ context.Context, address string) (net.Conn, error) {
-	return nil, fmt.Errorf("protocol not available: named pipe %s: %w", address, ErrUnsupportedPlatform)
+// systemPipes are the named pipes of this system: none.
+type systemPipes struct{}
+
+func (systemPipes) open(path string) (net.Conn, error) {
+	return nil, fmt.Errorf("protocol not available: named pipe %s: %w", path, ErrUnsupportedPlatform)
 }
