@@ -20,15 +20,9 @@ package chroot
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"sync"
 
 	"github.com/containerd/errdefs"
 
@@ -36,6 +30,7 @@ import (
 	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
+	"github.com/outletd/outlet/internal/runtime/contained"
 )
 
 // Config is what a [Runtime] is made of.
@@ -50,12 +45,7 @@ type Config struct {
 }
 
 // Runtime starts bundles by chroot(2). It is a [runtime.Runtime].
-type Runtime struct {
-	cfg Config
-	log *slog.Logger
-
-	notes sync.Mutex // held while a note is written or removed
-}
+type Runtime struct{ base *contained.Base }
 
 var _ runtime.Runtime = (*Runtime)(nil)
 
@@ -69,8 +59,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chroot: state directory: %w", err)
 	}
-	cfg.StateDir = dir
-	if err := durable.MkdirAll(cfg.StateDir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("chroot: state directory: %w", err)
 	}
 	log := cfg.Logger
@@ -78,7 +67,15 @@ func New(cfg Config) (*Runtime, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	log.Warn("the chroot runtime isolates NOTHING: plugins have the network, processes, devices and rights of this daemon")
-	return &Runtime{cfg: cfg, log: log}, nil
+	r := new(Runtime)
+	r.base = &contained.Base{
+		Name:   "chroot",
+		Notes:  contained.NewNotes(dir, func() contained.Noted { return new(note) }, log),
+		Reaper: cfg.Reaper,
+		Log:    log,
+		Load:   r.load,
+	}
+	return r, nil
 }
 
 // Info says that nothing is isolated or mounted.
@@ -88,37 +85,18 @@ func (r *Runtime) Info(context.Context) (runtime.Info, error) {
 
 // List returns the ids of the containers of which anything is left, sorted.
 func (r *Runtime) List(context.Context) ([]string, error) {
-	entries, err := os.ReadDir(r.cfg.StateDir)
+	ids, err := r.base.Notes.IDs(false)
 	if err != nil {
 		return nil, fmt.Errorf("chroot: list: %w", err)
 	}
-	var ids []string
-	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), noteSuffix); ok && runtime.CheckID(id) == nil {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
 	return ids, nil
 }
 
-// Purge ends and removes whatever exists of the container id.
-func (r *Runtime) Purge(ctx context.Context, id string) error {
-	if err := runtime.CheckID(id); err != nil {
-		return err
-	}
-	c, err := r.load(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r.forget(id)
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.kill(ctx, nil); err != nil {
-		return fmt.Errorf("chroot: purge: %w", err)
-	}
-	if err := c.remove(); err != nil {
-		return fmt.Errorf("chroot: purge %s: %w", id, err)
-	}
-	return nil
+// Attach finds the process of a bundle that was started before. What was not
+// started completely is removed and counts as not there.
+func (r *Runtime) Attach(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
+	return r.base.Attach(ctx, b.ID)
 }
+
+// Purge ends and removes whatever exists of the container id.
+func (r *Runtime) Purge(ctx context.Context, id string) error { return r.base.Purge(ctx, id) }

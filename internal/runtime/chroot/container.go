@@ -6,28 +6,47 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/reap"
+	"github.com/outletd/outlet/internal/runtime"
+	"github.com/outletd/outlet/internal/runtime/contained"
 )
 
-// container is what is known of a container, running or not.
+// note is what is kept of a container on disk. That it is not synced does not
+// matter for the links either: they are found by looking.
+type note struct {
+	contained.Note
+	// Rootfs has no symbolic links: it is what /proc shows as the root of the
+	// container's processes.
+	Rootfs string `json:"rootfs"`
+	Links  []link `json:"links,omitempty"`
+}
+
+// container is what is known of a container, running or not. It is a
+// [contained.Container].
 type container struct {
 	runtime *Runtime
 	id      string
-	note    note
+	note
 }
 
-// Waiting for processes to be gone begins with the first delay, doubled up to
-// the last.
-const (
-	firstDelay = 200 * time.Microsecond
-	lastDelay  = 50 * time.Millisecond
-)
+// load returns what is known of a container. fs.ErrNotExist: nothing.
+func (r *Runtime) load(id string) (contained.Container, error) {
+	c := &container{runtime: r, id: id}
+	if err := r.base.Notes.Read(id, &c.note); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Settle has nothing to wait for: this process alone starts containers.
+func (c *container) Settle(context.Context) (started bool, err error) { return c.note.Init != nil, nil }
+
+// Explain has nothing to add.
+func (c *container) Explain(*outlet.Exit) {}
 
 // members returns the container's processes that are no zombies: those whose
 // root directory is in its root filesystem, and the descendants and session of
@@ -70,23 +89,14 @@ func (c *container) members() (map[int]reap.Stat, error) {
 	return inside, nil
 }
 
-// kill ends every process of the container and returns when none is left. p is
-// its main process, nil if it is not watched.
-func (c *container) kill(ctx context.Context, p *reap.Process) error {
-	if p == nil && c.note.Init != nil && c.note.Exit == nil {
-		if q, err := c.runtime.cfg.Reaper.Watch(*c.note.Init, nil); err == nil {
-			p = q
-		}
-	}
-	var done <-chan struct{} // nil once the main process has ended
-	if p != nil {
-		done = p.Done()
-		// An error says that it ended already.
-		_ = p.Signal(unix.SIGKILL)
-	}
+// Kill ends every process of the container and returns when none is left. main
+// is its main process, nil if it is not watched.
+func (c *container) Kill(ctx context.Context, main *reap.Process) error {
+	base := c.runtime.base
+	done := base.KillMain(&c.note.Note, main) // nil once the main process has ended
 	var held reap.Members
-	defer held.Release(c.runtime.cfg.Reaper)
-	delay := firstDelay
+	defer held.Release(base.Reaper)
+	var pause contained.Pause
 	for try := 0; ; try++ {
 		select {
 		case <-done:
@@ -115,10 +125,9 @@ func (c *container) kill(ctx context.Context, p *reap.Process) error {
 			}
 		}
 		signalAll(pids, unix.SIGKILL)
-		if err := wait(ctx, done, delay); err != nil {
+		if err := pause.Wait(ctx, done); err != nil {
 			return fmt.Errorf("kill %s: %w", c.id, err)
 		}
-		delay = min(2*delay, lastDelay)
 	}
 }
 
@@ -128,53 +137,26 @@ func signalAll(pids []int, sig unix.Signal) {
 	}
 }
 
-// wait waits for d, for done or for the end of ctx.
-func wait(ctx context.Context, done <-chan struct{}, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-done:
-	case <-t.C:
-	}
-	return nil
-}
-
-// remove puts the directories back and forgets the container.
-func (c *container) remove() error {
+// Remove puts the directories back and forgets the container.
+func (c *container) Remove(context.Context) error {
 	for _, l := range c.note.Links {
 		if err := l.undo(); err != nil {
 			return err
 		}
 	}
-	// The note goes last: as long as it is there, this can be done again.
-	return c.runtime.forget(c.id)
+	return c.runtime.base.Notes.Forget(c.id)
 }
 
-// watch makes the task of a container whose main process is known.
-func (c *container) watch() (*task, error) {
-	t := &task{container: c}
-	if c.note.Exit != nil {
-		t.ended = *c.note.Exit
-		return t, nil
-	}
-	p, err := c.runtime.cfg.Reaper.Watch(*c.note.Init, c.onExit)
-	if errdefs.IsNotFound(err) {
-		// It ended, and nobody who could say how was there.
-		t.ended = outlet.Exit{Code: -1, At: time.Now()}
-		return t, nil
-	}
+// Stats adds up what /proc shows of the container's processes.
+func (c *container) Stats() (runtime.Stats, error) {
+	members, err := c.members()
 	if err != nil {
-		return nil, err
+		return runtime.Stats{}, err
 	}
-	t.process = p
-	return t, nil
-}
-
-// onExit keeps how the main process ended for a successor.
-func (c *container) onExit(exit *outlet.Exit) {
-	if err := c.runtime.noteExit(c.id, *c.note.Init, *exit); err != nil {
-		c.runtime.log.Warn("keep the exit status of a container", "id", c.id, "error", err)
+	s := runtime.Stats{PIDs: int64(len(members))}
+	for _, st := range members {
+		s.CPU += st.CPU
+		s.MemoryBytes += st.Memory
 	}
+	return s, nil
 }

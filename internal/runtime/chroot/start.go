@@ -19,6 +19,7 @@ import (
 	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
+	"github.com/outletd/outlet/internal/runtime/contained"
 )
 
 // undoTime bounds what is done after a failed start.
@@ -26,47 +27,17 @@ const undoTime = time.Minute
 
 // Start runs the bundle's process in its root filesystem.
 func (r *Runtime) Start(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
-	t, err := r.start(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
-func (r *Runtime) start(ctx context.Context, b runtime.Bundle) (*task, error) {
-	if err := runtime.CheckID(b.ID); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	spec, err := runtime.ReadSpec(b.Dir)
-	if err != nil {
-		return nil, err
-	}
-	p, err := planFor(b.ID, spec, b.Owned)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.Purge(ctx, b.ID); err != nil {
-		return nil, err
-	}
-	t, err := r.run(b, spec, p)
-	if err == nil {
-		if err = ctx.Err(); err == nil {
-			return t, nil
+	return r.base.Start(ctx, b, undoTime, func(spec *specs.Spec) (*contained.Task, error) {
+		p, err := planFor(b.ID, spec, b.Owned)
+		if err != nil {
+			return nil, err
 		}
-	}
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
-	defer cancel()
-	if perr := r.Purge(undo, b.ID); perr != nil {
-		err = errors.Join(err, perr)
-	}
-	return nil, err
+		return r.run(b, spec, p)
+	})
 }
 
 // run does it, and leaves the undoing to its caller.
-func (r *Runtime) run(b runtime.Bundle, spec *specs.Spec, p plan) (*task, error) {
+func (r *Runtime) run(b runtime.Bundle, spec *specs.Spec, p plan) (*contained.Task, error) {
 	wrap := func(err error) error { return fmt.Errorf("chroot: start %s: %w", b.ID, err) }
 	root := spec.Root.Path
 	if !filepath.IsAbs(root) {
@@ -79,7 +50,7 @@ func (r *Runtime) run(b runtime.Bundle, spec *specs.Spec, p plan) (*task, error)
 	if root == "/" {
 		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "chroot: start %s: the root filesystem is that of the host", b.ID)
 	}
-	c := &container{runtime: r, id: b.ID, note: note{Bundle: b.Dir, Rootfs: root}}
+	c := &container{runtime: r, id: b.ID, note: note{Note: contained.Note{Bundle: b.Dir}, Rootfs: root}}
 	inside := rootfs{root}
 	for _, m := range p.links {
 		l, err := inside.link(m)
@@ -88,7 +59,7 @@ func (r *Runtime) run(b runtime.Bundle, spec *specs.Spec, p plan) (*task, error)
 		}
 		c.note.Links = append(c.note.Links, l)
 	}
-	if err := r.writeNote(b.ID, &c.note); err != nil {
+	if err := r.base.Notes.Write(b.ID, &c.note); err != nil {
 		return nil, wrap(err)
 	}
 	for _, l := range c.note.Links {
@@ -113,24 +84,24 @@ func (r *Runtime) run(b runtime.Bundle, spec *specs.Spec, p plan) (*task, error)
 			files[i] = null
 		}
 	}
-	release := r.cfg.Reaper.Hold()
+	release := r.base.Reaper.Hold()
 	defer release()
 	id, err := c.execute(spec.Process, files, false)
 	if err != nil {
 		return nil, err
 	}
 	c.note.Init = &id
-	if err := r.writeNote(b.ID, &c.note); err != nil {
+	if err := r.base.Notes.Write(b.ID, &c.note); err != nil {
 		return nil, wrap(err)
 	}
-	t, err := c.watch()
+	t, err := r.base.Watch(b.ID, c)
 	if err != nil {
 		return nil, wrap(err)
 	}
 	if adj := spec.Process.OOMScoreAdj; adj != nil {
 		path := "/proc/" + strconv.Itoa(id.PID) + "/oom_score_adj"
 		if err := durable.WriteFile(path, []byte(strconv.Itoa(*adj)), 0); err != nil {
-			r.log.Warn("set the oom score of a plugin", "id", b.ID, "error", err)
+			r.base.Log.Warn("set the oom score of a plugin", "id", b.ID, "error", err)
 		}
 	}
 	return t, nil
@@ -142,12 +113,12 @@ func (c *container) devices(inside rootfs, spec *specs.Spec) error {
 	for _, d := range standard {
 		err := inside.device(d)
 		if err != nil && d.Path == "/dev/null" {
-			c.runtime.log.Warn("/dev/null is an ordinary file: what the plugin writes to it takes space until it is started again",
+			c.runtime.base.Log.Warn("/dev/null is an ordinary file: what the plugin writes to it takes space until it is started again",
 				"id", c.id, "reason", err)
 			err = inside.plainNull()
 		}
 		if err != nil {
-			c.runtime.log.Debug("standard device is missing", "id", c.id, "error", err)
+			c.runtime.base.Log.Debug("standard device is missing", "id", c.id, "error", err)
 		}
 	}
 	if spec.Linux == nil {
@@ -227,30 +198,4 @@ func classOf(err error) error {
 		}
 	}
 	return errdefs.ErrInternal
-}
-
-// Attach finds the process of a bundle that was started before. What was not
-// started completely is removed and counts as not there.
-func (r *Runtime) Attach(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
-	if err := runtime.CheckID(b.ID); err != nil {
-		return nil, err
-	}
-	c, err := r.load(b.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, outlet.Errorf(errdefs.ErrNotFound, "no container %s", b.ID)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("chroot: attach: %w", err)
-	}
-	if c.note.Init == nil {
-		if err := r.Purge(ctx, b.ID); err != nil {
-			return nil, err
-		}
-		return nil, outlet.Errorf(errdefs.ErrNotFound, "container %s was never started", b.ID)
-	}
-	t, err := c.watch()
-	if err != nil {
-		return nil, fmt.Errorf("chroot: attach %s: %w", b.ID, err)
-	}
-	return t, nil
 }

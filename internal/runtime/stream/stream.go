@@ -22,8 +22,8 @@ import (
 // wrote is in the pipe then, but a child of it may hold the pipe open for ever.
 const linger = 500 * time.Millisecond
 
-// Pipes are the pipes of one process. Its side are the exported fields; nil is
-// /dev/null.
+// Pipes are the pipes of one process. Its side are the exported fields, with
+// /dev/null where there is no stream.
 type Pipes struct {
 	Stdin, Stdout, Stderr *os.File
 
@@ -35,10 +35,24 @@ type Pipes struct {
 // NewPipes makes a pipe for each of p's streams that is not nil.
 func NewPipes(p outlet.Process) (*Pipes, error) {
 	s := new(Pipes)
-	if p.Stdin != nil {
+	if err := s.open(p); err != nil {
+		s.start = nil // nobody will read or write
+		s.Started()
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Pipes) open(p outlet.Process) (err error) {
+	if p.Stdin == nil {
+		if s.Stdin, err = os.Open(os.DevNull); err != nil {
+			return err
+		}
+	} else {
 		r, w, err := os.Pipe()
 		if err != nil {
-			return nil, fmt.Errorf("pipe: %w", err)
+			return fmt.Errorf("pipe: %w", err)
 		}
 		s.Stdin, s.ours = r, append(s.ours, w)
 		s.start = append(s.start, func() {
@@ -55,18 +69,19 @@ func NewPipes(p outlet.Process) (*Pipes, error) {
 		side **os.File
 	}{{p.Stdout, &s.Stdout}, {p.Stderr, &s.Stderr}} {
 		if o.to == nil {
+			if *o.side, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0); err != nil {
+				return err
+			}
 			continue
 		}
 		r, w, err := os.Pipe()
 		if err != nil {
-			s.Started()
-			s.Close()
-			return nil, fmt.Errorf("pipe: %w", err)
+			return fmt.Errorf("pipe: %w", err)
 		}
 		*o.side, s.ours = w, append(s.ours, r)
 		s.start = append(s.start, func() { s.outputs.Go(func() { drain(o.to, r) }) })
 	}
-	return s, nil
+	return nil
 }
 
 // Started closes the process' side of the pipes and begins to copy: the process
