@@ -140,6 +140,11 @@ func (h *head) header(line []byte, sawLength *bool) (framing bool, err error) {
 			if !equalFold(value, "chunked") || h.chunked {
 				return false, fmt.Errorf("%w: transfer encoding %q", errMalformed, clip(value))
 			}
+			if h.old {
+				// Who reads it in which way cannot be known: there are no chunks
+				// in HTTP/1.0.
+				return false, fmt.Errorf("%w: chunks in HTTP/1.0", errMalformed)
+			}
 			h.chunked = true
 			return true, nil
 		}
@@ -170,9 +175,9 @@ func (h *head) finish(sawLength bool) {
 	case h.status < 200, h.status == 204, h.status == 304:
 		h.length, h.chunked = 0, false
 	case h.chunked:
-		// A message with both, and chunks in HTTP/1.0, are either an attack or a
-		// broken proxy; the connection's state is not to be trusted afterwards.
-		if sawLength || h.old {
+		// A message with both is either an attack or a broken proxy; the
+		// connection's state is not to be trusted afterwards.
+		if sawLength {
 			h.reusable = false
 		}
 		h.length = untilClose

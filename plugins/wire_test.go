@@ -86,7 +86,6 @@ func TestConnectionsAreKeptOnlyWhereThatIsSafe(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: foo, Close\r\n\r\n":                         false,
 		"HTTP/1.1 200 OK\r\n\r\n":                                                                        false,
 		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n":    false,
-		"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n":                false,
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n":                     false,
 		"HTTP/1.1 100 Continue\r\nConnection: close\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n": true,
 	} {
@@ -141,6 +140,7 @@ func TestAnswersAreFramedAsTheyClaimOrRefused(t *testing.T) {
 		{"two encodings", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "", "malformed"},
 		{"encoding twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", "malformed"},
 		{"encoding with a tail", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\x0b\r\n\r\n0\r\n\r\n", "", "malformed"},
+		{"chunks in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", "malformed"},
 		{"switch of protocols", "HTTP/1.1 101 Go\r\n\r\n", "", "malformed"},
 		{"interim for ever", strings.Repeat("HTTP/1.1 100 C\r\n\r\n", 100), "", "malformed"},
 		{"headers for ever", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: "+long+"\r\n", 100), "", "malformed"},
