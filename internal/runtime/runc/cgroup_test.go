@@ -241,7 +241,10 @@ func TestKillWithoutCgroupKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := *started.(*task).container
+	c, err := rt.load(b.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if c.note.Cgroups["freezer"] == "" {
 		if err := started.Kill(t.Context()); err != nil {
 			t.Error(err)
@@ -266,7 +269,7 @@ func TestKillWithoutCgroupKill(t *testing.T) {
 	c.note.Cgroups = v1
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := c.kill(ctx, started.(*task).process); err != nil {
+	if err := c.Kill(ctx, nil); err != nil {
 		t.Error(err)
 	}
 	if left := b.Processes(t); len(left) > 0 {
@@ -335,7 +338,7 @@ func TestADamagedNoteDoesNotStopPurge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(rt.notePath(b.ID), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(rt.base.Notes.Path(b.ID), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := rt.Purge(t.Context(), b.ID); err != nil {

@@ -11,45 +11,47 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	gorunc "github.com/containerd/go-runc"
 	"golang.org/x/sys/unix"
 
+	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
+	"github.com/outletd/outlet/internal/runtime"
+	"github.com/outletd/outlet/internal/runtime/contained"
 )
 
-// container is what is known of a container, running or not.
+// container is what is known of a container, running or not. It is a
+// [contained.Container].
 type container struct {
 	runtime *Runtime
 	id      string
-	note    note
+	note
 	created bool // runc made it and did not start it
 	// killed says that we sent SIGKILL; never nil.
 	killed *atomic.Bool
-	// unfinished says that nobody noted the end of runc's work.
+	// unfinished says that nobody noted the end of runc's work, which may go on.
 	unfinished bool
 }
 
-// Waiting for processes to be gone begins with the first delay, doubled up to
-// the last.
-const (
-	firstDelay = 200 * time.Microsecond
-	lastDelay  = 50 * time.Millisecond
-)
-
-// wait waits for d, for done or for the end of ctx.
-func wait(ctx context.Context, done <-chan struct{}, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-done:
-	case <-t.C:
+// Settle ends a runc that still works at starting the container, and looks again
+// at what there is then.
+func (c *container) Settle(ctx context.Context) (started bool, err error) {
+	if c.unfinished {
+		if err := c.endRunc(ctx); err != nil {
+			return false, err
+		}
+		// It may have got further since it was looked at.
+		again, err := c.runtime.load(c.id)
+		if err == nil {
+			again.unfinished, again.killed = false, c.killed
+			*c = *again
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
 	}
-	return nil
+	return c.note.Init != nil && !c.created, nil
 }
 
 // endRunc ends a runc that still works at starting the container: it gets
@@ -58,7 +60,7 @@ func wait(ctx context.Context, done <-chan struct{}, d time.Duration) error {
 func (c *container) endRunc(ctx context.Context) error {
 	var held reap.Members
 	defer held.Release(c.runtime.cfg.Reaper)
-	delay := firstDelay
+	var pause contained.Pause
 	for {
 		all, err := reap.Processes()
 		if err != nil {
@@ -75,10 +77,9 @@ func (c *container) endRunc(ctx context.Context) error {
 		if !found {
 			return nil
 		}
-		if err := wait(ctx, nil, delay); err != nil {
+		if err := pause.Wait(ctx, nil); err != nil {
 			return fmt.Errorf("end the runc of %s: %w", c.id, err)
 		}
-		delay = min(2*delay, lastDelay)
 	}
 }
 
@@ -94,37 +95,17 @@ func (c *container) isRunc(pid int) bool {
 	return i > 0 && i+1 < len(args) && args[i+1] == c.runtime.cfg.Root && args[len(args)-1] == c.id
 }
 
-// kill ends every process of the container and returns when none is left. p is
-// its main process, nil if it is not watched.
-func (c *container) kill(ctx context.Context, p *reap.Process) error {
-	if c.unfinished {
-		if err := c.endRunc(ctx); err != nil {
-			return err
-		}
-		// It may have got further since it was looked at.
-		again, err := c.runtime.load(c.id)
-		if err == nil {
-			again.unfinished, again.killed = false, c.killed
-			*c = *again
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+// Kill ends every process of the container and returns when none is left. main
+// is its main process, nil if it is not watched.
+func (c *container) Kill(ctx context.Context, main *reap.Process) error {
+	if _, err := c.Settle(ctx); err != nil {
+		return err
 	}
-	var done <-chan struct{} // nil once the main process has ended
-	if p == nil && c.note.Init != nil && c.note.Exit == nil {
-		if q, err := c.runtime.cfg.Reaper.Watch(*c.note.Init, nil); err == nil {
-			p = q
-		}
-	}
-	if p != nil {
-		done = p.Done()
-		c.killed.Store(true)
-		// An error says that it ended already.
-		_ = p.Signal(unix.SIGKILL)
-	}
+	c.killed.Store(true)
+	done := c.runtime.base.KillMain(&c.note.Note, main) // nil once the main process has ended
 	var members reap.Members
 	defer members.Release(c.runtime.cfg.Reaper)
-	delay := firstDelay
+	var pause contained.Pause
 	for try := 0; ; try++ {
 		select {
 		case <-done:
@@ -148,10 +129,9 @@ func (c *container) kill(ctx context.Context, p *reap.Process) error {
 				return err
 			}
 		}
-		if err := wait(ctx, done, delay); err != nil {
+		if err := pause.Wait(ctx, done); err != nil {
 			return fmt.Errorf("kill %s: %w", c.id, err)
 		}
-		delay = min(2*delay, lastDelay)
 	}
 }
 
@@ -193,8 +173,8 @@ func (c *container) members() ([]int, error) {
 	return pids, nil
 }
 
-// remove removes what is kept of a container without processes.
-func (c *container) remove(ctx context.Context) error {
+// Remove removes what is kept of a container without processes.
+func (c *container) Remove(ctx context.Context) error {
 	r := c.runtime
 	if r.cfg.SystemdCgroup || c.note.Hooks {
 		if err := c.runcDelete(ctx); err != nil {
@@ -202,7 +182,7 @@ func (c *container) remove(ctx context.Context) error {
 		}
 	}
 	// The kernel may count a process a moment longer than it shows it.
-	delay := firstDelay
+	var pause contained.Pause
 	for {
 		err := cgroups(c.note.Cgroups).remove()
 		if err == nil {
@@ -211,10 +191,9 @@ func (c *container) remove(ctx context.Context) error {
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		if werr := wait(ctx, nil, delay); werr != nil {
+		if werr := pause.Wait(ctx, nil); werr != nil {
 			return errors.Join(err, werr)
 		}
-		delay = min(2*delay, lastDelay)
 	}
 	r.mu.Lock()
 	if filepath.IsAbs(c.note.CgroupsPath) && filepath.Dir(c.note.CgroupsPath) != "/" {
@@ -233,9 +212,18 @@ func (c *container) remove(ctx context.Context) error {
 			}
 		}
 	}
-	// The note goes last: as long as it is there, this can be done again.
-	return r.forget(c.id)
+	return r.base.Notes.Forget(c.id)
 }
+
+// Explain says whether the kernel killed the main process for want of memory.
+func (c *container) Explain(exit *outlet.Exit) {
+	if exit.Signal == int(unix.SIGKILL) && !c.killed.Load() {
+		exit.OOMKilled = cgroups(c.note.Cgroups).oomKilled()
+	}
+}
+
+// Stats returns what the container's cgroups count.
+func (c *container) Stats() (runtime.Stats, error) { return cgroups(c.note.Cgroups).stats(), nil }
 
 // runcDelete lets runc delete the container, for what only runc can do.
 func (c *container) runcDelete(ctx context.Context) error {

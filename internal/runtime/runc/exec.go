@@ -1,7 +1,6 @@
 package runc
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
-	"github.com/outletd/outlet/internal/runtime"
 	"github.com/outletd/outlet/internal/runtime/stream"
 )
 
@@ -26,26 +24,7 @@ import (
 // ends once the process runs, the process has our ends of pipes or a terminal,
 // and is watched like any other. Unless this process is a subreaper, the exit
 // status of a process without a terminal can only be had from a runc that stays.
-func (t *task) Exec(ctx context.Context, p outlet.Process) (int, error) {
-	c := t.container
-	if t.hasEnded() {
-		return -1, outlet.Errorf(errdefs.ErrConflict, "container %s has ended", c.id)
-	}
-	if len(p.Args) == 0 {
-		return -1, outlet.Errorf(errdefs.ErrInvalidArgument, "no command given")
-	}
-	bundle, err := runtime.ReadSpec(c.note.Bundle)
-	if err != nil {
-		return -1, err
-	}
-	spec := *bundle.Process
-	spec.Args = p.Args
-	spec.Env = append(append([]string(nil), spec.Env...), p.Env...)
-	spec.Terminal = p.Terminal
-	spec.ConsoleSize = nil
-	if p.Cwd != "" {
-		spec.Cwd = p.Cwd
-	}
+func (c *container) Exec(ctx context.Context, spec specs.Process, p outlet.Process) (int, error) {
 	dir, err := c.runtime.execDir()
 	if err != nil {
 		return -1, fmt.Errorf("runc: exec in %s: %w", c.id, err)
@@ -101,15 +80,9 @@ func (e *execution) pipes(ctx context.Context, p outlet.Process) (int, error) {
 		return -1, err
 	}
 	defer pipes.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return -1, err
-	}
-	defer null.Close()
-	// go-runc reads what has no file, and waits for the process' end by that.
-	opts := &gorunc.ExecOpts{IO: files{
-		pipes.Stdin, cmp.Or(pipes.Stdout, null), cmp.Or(pipes.Stderr, null),
-	}}
+	// go-runc reads what has no file, and waits for the process' end by that;
+	// pipes have one for each.
+	opts := &gorunc.ExecOpts{IO: files{pipes.Stdin, pipes.Stdout, pipes.Stderr}}
 	if !e.container.runtime.cfg.Reaper.Subreaper() {
 		started := make(chan int, 1) // go-runc closes it in any case
 		opts.Started = started

@@ -9,21 +9,14 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
-	"github.com/outletd/outlet"
-	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
+	"github.com/outletd/outlet/internal/runtime/contained"
 )
 
-// noteSuffix ends the names of our notes in runc's root. runc takes only the
-// directories there for containers.
-const noteSuffix = ".json"
-
-// note is what we keep of a container on disk, beside runc's own state. It is
-// written before runc is called, so that whatever runc leaves behind when
-// everything dies can be found by the container's id alone, and again when the
-// process is known.
+// note is what we keep of a container on disk, beside runc's own state, which is
+// in directories. It is written before runc is called.
 type note struct {
-	Bundle string `json:"bundle"`
+	contained.Note
 	// CgroupsPath is linux.cgroupsPath of the spec.
 	CgroupsPath string `json:"cgroupsPath,omitempty"`
 	// Cgroups are the directories of the container's cgroups, by hierarchy;
@@ -37,76 +30,9 @@ type note struct {
 	// MountNS is the container's mount namespace as /proc shows it; "" if it is
 	// not known. It tells the container's processes where no cgroup can.
 	MountNS string `json:"mountNS,omitempty"`
-	// Init is the main process, nil as long as it is not known.
-	Init *reap.Identity `json:"init,omitempty"`
-	// Exit is how it ended, if this was seen.
-	Exit *outlet.Exit `json:"exit,omitempty"`
 }
 
-func (r *Runtime) notePath(id string) string { return filepath.Join(r.cfg.Root, id+noteSuffix) }
 func (r *Runtime) stateDir(id string) string { return filepath.Join(r.cfg.Root, id) }
-
-// tmpPath is where a note is written; a crash may leave it.
-func (r *Runtime) tmpPath(id string) string { return filepath.Join(r.cfg.Root, "."+id+noteSuffix) }
-
-// forget removes the note of id.
-func (r *Runtime) forget(id string) error {
-	r.notes.Lock()
-	defer r.notes.Unlock()
-	var errs []error
-	for _, path := range []string{r.tmpPath(id), r.notePath(id)} {
-		if err := durable.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// writeNote replaces the note of id. It is not synced: what it tells of does not
-// outlive the machine either.
-func (r *Runtime) writeNote(id string, n *note) error {
-	r.notes.Lock()
-	defer r.notes.Unlock()
-	return r.writeNoteLocked(id, n)
-}
-
-// noteExit adds the exit of the process init to the note of id, unless the
-// container was removed or replaced meanwhile.
-func (r *Runtime) noteExit(id string, init reap.Identity, exit outlet.Exit) error {
-	r.notes.Lock()
-	defer r.notes.Unlock()
-	b, err := os.ReadFile(r.notePath(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var n note
-	if err := json.Unmarshal(b, &n); err != nil {
-		return fmt.Errorf("note of %s: %w", id, err)
-	}
-	if n.Init == nil || *n.Init != init {
-		return nil
-	}
-	n.Exit = &exit
-	return r.writeNoteLocked(id, &n)
-}
-
-func (r *Runtime) writeNoteLocked(id string, n *note) error {
-	b, err := json.Marshal(n)
-	if err != nil {
-		return fmt.Errorf("note of %s: %w", id, err)
-	}
-	tmp := r.tmpPath(id)
-	if err := durable.WriteFile(tmp, b, 0o600); err != nil {
-		return fmt.Errorf("note of %s: %w", id, err)
-	}
-	if err := durable.Rename(tmp, r.notePath(id)); err != nil {
-		return fmt.Errorf("note of %s: %w", id, errors.Join(err, durable.Remove(tmp)))
-	}
-	return nil
-}
 
 // state is the part of runc's state.json that we read. Its names have been the
 // same since runc 1.0.
@@ -138,15 +64,9 @@ func readState(dir string) (*state, error) {
 // load returns what is known of a container. fs.ErrNotExist: nothing.
 func (r *Runtime) load(id string) (*container, error) {
 	c := &container{runtime: r, id: id, killed: new(atomic.Bool)}
-	b, noteErr := os.ReadFile(r.notePath(id))
-	if noteErr == nil {
-		// A note that is no JSON was torn by a crash of the machine; then there
-		// is nothing it could tell of.
-		if err := json.Unmarshal(b, &c.note); err != nil {
-			r.log.Warn("note of a container is damaged", "id", id, "error", err)
-		}
-	} else if !errors.Is(noteErr, fs.ErrNotExist) {
-		return nil, fmt.Errorf("note of %s: %w", id, noteErr)
+	noteErr := r.base.Notes.Read(id, &c.note)
+	if noteErr != nil && !errors.Is(noteErr, fs.ErrNotExist) {
+		return nil, noteErr
 	}
 	c.unfinished = c.note.Init == nil
 	if _, err := os.Lstat(r.stateDir(id)); errors.Is(err, fs.ErrNotExist) {

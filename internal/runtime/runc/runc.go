@@ -16,12 +16,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -33,6 +30,7 @@ import (
 	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
+	"github.com/outletd/outlet/internal/runtime/contained"
 )
 
 // Config is what a [Runtime] is made of.
@@ -59,14 +57,13 @@ type Config struct {
 
 // Runtime starts bundles with runc. It is a [runtime.Runtime].
 type Runtime struct {
-	cfg Config
-	log *slog.Logger
+	cfg  Config
+	log  *slog.Logger
+	base *contained.Base
 
 	// starting is held shared by starts and alone by Close, which removes
 	// cgroups that a start would create.
 	starting sync.RWMutex
-
-	notes sync.Mutex // held while a note is written or removed
 
 	mu      sync.Mutex
 	info    *runtime.Info       // of the program with stamp
@@ -99,7 +96,15 @@ func New(cfg Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Runtime{cfg: cfg, log: log, parents: make(map[string]struct{})}, nil
+	r := &Runtime{cfg: cfg, log: log, parents: make(map[string]struct{})}
+	r.base = &contained.Base{
+		Name:   "runc",
+		Notes:  contained.NewNotes(root, func() contained.Noted { return new(note) }, log),
+		Reaper: cfg.Reaper,
+		Log:    log,
+		Load:   func(id string) (contained.Container, error) { return r.load(id) },
+	}
+	return r, nil
 }
 
 // Close removes the cgroups above those of the containers that are gone, where
@@ -171,44 +176,18 @@ func (r *Runtime) Info(ctx context.Context) (runtime.Info, error) {
 
 // List returns the ids of the containers of which anything is left, sorted.
 func (r *Runtime) List(context.Context) ([]string, error) {
-	entries, err := os.ReadDir(r.cfg.Root)
+	ids, err := r.base.Notes.IDs(true)
 	if err != nil {
 		return nil, fmt.Errorf("runc: list: %w", err)
 	}
-	var ids []string
-	for _, e := range entries {
-		id := e.Name()
-		if !e.IsDir() {
-			var ok bool
-			if id, ok = strings.CutSuffix(id, noteSuffix); !ok {
-				continue
-			}
-		}
-		if runtime.CheckID(id) == nil {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	return ids, nil
+}
+
+// Attach finds the process of a bundle that was started before. What runc had
+// not finished starting is removed and counts as not there.
+func (r *Runtime) Attach(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
+	return r.base.Attach(ctx, b.ID)
 }
 
 // Purge ends and removes whatever exists of the container id.
-func (r *Runtime) Purge(ctx context.Context, id string) error {
-	if err := runtime.CheckID(id); err != nil {
-		return err
-	}
-	c, err := r.load(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r.forget(id)
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.kill(ctx, nil); err != nil {
-		return fmt.Errorf("runc: purge %s: %w", id, err)
-	}
-	if err := c.remove(ctx); err != nil {
-		return fmt.Errorf("runc: purge %s: %w", id, err)
-	}
-	return nil
-}
+func (r *Runtime) Purge(ctx context.Context, id string) error { return r.base.Purge(ctx, id) }

@@ -17,12 +17,12 @@ import (
 	"github.com/containerd/errdefs"
 	gorunc "github.com/containerd/go-runc"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/durable"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
+	"github.com/outletd/outlet/internal/runtime/contained"
 )
 
 // Files in the bundle.
@@ -35,52 +35,19 @@ const (
 // time to finish by itself, for it leaves less behind than a killed one; then
 // everything is undone.
 func (r *Runtime) Start(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
-	t, err := r.start(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
-func (r *Runtime) start(ctx context.Context, b runtime.Bundle) (*task, error) {
-	if err := runtime.CheckID(b.ID); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	c, err := r.prepare(ctx, b)
-	if err != nil {
-		return nil, err
-	}
 	r.starting.RLock()
 	defer r.starting.RUnlock()
-	release := r.cfg.Reaper.Hold()
-	defer release()
-	t, err := c.run(ctx, b)
-	if err == nil {
-		if err = ctx.Err(); err == nil {
-			return t, nil
+	return r.base.Start(ctx, b, r.cfg.StartTimeout, func(spec *specs.Spec) (*contained.Task, error) {
+		c, err := r.prepare(b, spec)
+		if err != nil {
+			return nil, err
 		}
-	}
-	// Nothing may be left of it.
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.StartTimeout)
-	defer cancel()
-	if perr := r.Purge(undo, b.ID); perr != nil {
-		err = errors.Join(err, perr)
-	}
-	return nil, err
+		return c.run(ctx, b)
+	})
 }
 
-// prepare removes leftovers of the id and writes the note of what is to come.
-func (r *Runtime) prepare(ctx context.Context, b runtime.Bundle) (*container, error) {
-	spec, err := runtime.ReadSpec(b.Dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.Purge(ctx, b.ID); err != nil {
-		return nil, err
-	}
+// prepare writes the note of what is to come.
+func (r *Runtime) prepare(b runtime.Bundle, spec *specs.Spec) (*container, error) {
 	// Somebody may have cleaned up /run.
 	if err := durable.MkdirAll(r.cfg.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("runc: root: %w", err)
@@ -90,7 +57,7 @@ func (r *Runtime) prepare(ctx context.Context, b runtime.Bundle) (*container, er
 			return nil, fmt.Errorf("runc: start %s: %w", b.ID, err)
 		}
 	}
-	c := &container{runtime: r, id: b.ID, note: note{Bundle: b.Dir}, killed: new(atomic.Bool)}
+	c := &container{runtime: r, id: b.ID, note: note{Note: contained.Note{Bundle: b.Dir}}, killed: new(atomic.Bool)}
 	if spec.Linux != nil {
 		c.note.CgroupsPath = spec.Linux.CgroupsPath
 		for _, ns := range spec.Linux.Namespaces {
@@ -100,12 +67,14 @@ func (r *Runtime) prepare(ctx context.Context, b runtime.Bundle) (*container, er
 		}
 	}
 	c.note.Hooks = spec.Hooks != nil
-	return c, r.writeNote(b.ID, &c.note)
+	return c, r.base.Notes.Write(b.ID, &c.note)
 }
 
 // run calls runc and finds the process it started.
-func (c *container) run(ctx context.Context, b runtime.Bundle) (*task, error) {
+func (c *container) run(ctx context.Context, b runtime.Bundle) (*contained.Task, error) {
 	r := c.runtime
+	release := r.cfg.Reaper.Hold()
+	defer release()
 	runCtx, cancel := patient(ctx, r.cfg.StartTimeout)
 	defer cancel()
 	log := filepath.Join(b.Dir, logFile)
@@ -130,7 +99,7 @@ func (c *container) run(ctx context.Context, b runtime.Bundle) (*task, error) {
 	if err := c.identify(opts.PidFile); err != nil {
 		return nil, fmt.Errorf("runc: start %s: %w", c.id, err)
 	}
-	t, err := c.watch()
+	t, err := r.base.Watch(c.id, c)
 	if err != nil {
 		return nil, fmt.Errorf("runc: start %s: %w", c.id, err)
 	}
@@ -159,72 +128,7 @@ func (c *container) identify(pidFile string) error {
 		c.note.addCgroups(nil)
 	}
 	c.findMountNS()
-	return r.writeNote(c.id, &c.note)
-}
-
-// Attach finds the process of a bundle that was started before. What runc had
-// not finished starting is removed and counts as not there.
-func (r *Runtime) Attach(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
-	if err := runtime.CheckID(b.ID); err != nil {
-		return nil, err
-	}
-	c, err := r.load(b.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, outlet.Errorf(errdefs.ErrNotFound, "no container %s", b.ID)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("runc: attach %s: %w", b.ID, err)
-	}
-	if c.unfinished {
-		// Let what comes from runc come to an end before looking again.
-		if err := c.endRunc(ctx); err != nil {
-			return nil, fmt.Errorf("runc: attach: %w", err)
-		}
-		if c, err = r.load(b.ID); err != nil {
-			return nil, fmt.Errorf("runc: attach %s: %w", b.ID, err)
-		}
-	}
-	if c.note.Init == nil || c.created {
-		if err := r.Purge(ctx, b.ID); err != nil {
-			return nil, err
-		}
-		return nil, outlet.Errorf(errdefs.ErrNotFound, "container %s was never started", b.ID)
-	}
-	t, err := c.watch()
-	if err != nil {
-		return nil, fmt.Errorf("runc: attach %s: %w", b.ID, err)
-	}
-	return t, nil
-}
-
-// watch makes the task of a container whose main process is known.
-func (c *container) watch() (*task, error) {
-	t := &task{container: c}
-	if c.note.Exit != nil {
-		t.ended = *c.note.Exit
-		return t, nil
-	}
-	p, err := c.runtime.cfg.Reaper.Watch(*c.note.Init, c.onExit)
-	if errdefs.IsNotFound(err) {
-		// It ended, and nobody who could say how was there.
-		t.ended = outlet.Exit{Code: -1, At: time.Now()}
-		return t, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	t.process = p
-	return t, nil
-}
-
-// onExit adds what the cgroup tells and keeps it for a successor.
-func (c *container) onExit(exit *outlet.Exit) {
-	if exit.Signal == int(unix.SIGKILL) && !c.killed.Load() {
-		exit.OOMKilled = cgroups(c.note.Cgroups).oomKilled()
-	}
-	if err := c.runtime.noteExit(c.id, *c.note.Init, *exit); err != nil {
-		c.runtime.log.Warn("keep the exit status of a container", "id", c.id, "error", err)
-	}
+	return r.base.Notes.Write(c.id, &c.note)
 }
 
 // patience is how long runc may go on after its caller gave up.
