@@ -36,7 +36,7 @@ var built struct {
 // program builds the daemon with failpoints.
 func program(t testing.TB) string {
 	t.Helper()
-	testutil.Need(t, testutil.Root, testutil.MountNS, testutil.Cgroups, testutil.Runc, testutil.Go)
+	need(t)
 	built.once.Do(func() {
 		built.dir, built.err = os.MkdirTemp("", "oc") //nolint:usetesting // outlives the first test
 		if built.err != nil {
@@ -67,4 +67,10 @@ func copyTree(t testing.TB, from, to string) {
 	if out, err := exec.Command("cp", "-a", "--reflink=auto", from, to).CombinedOutput(); err != nil {
 		t.Fatalf("copy %s: %v\n%s", from, err, strings.TrimSpace(string(out)))
 	}
+}
+
+// need skips what this machine cannot do.
+func need(t testing.TB) {
+	t.Helper()
+	testutil.Need(t, testutil.Root, testutil.MountNS, testutil.Cgroups, testutil.Runc, testutil.Go)
 }

@@ -182,6 +182,8 @@ type stages struct {
 }
 
 func newStages(t testing.TB, flags ...string) *stages {
+	t.Helper()
+	need(t) // here, and not first in a subtest that cannot skip its parent
 	return &stages{t: t, tar: archive(t), flags: flags, dirs: make(map[stage]string)}
 }
 
