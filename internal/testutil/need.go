@@ -6,6 +6,8 @@
 package testutil
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,6 +58,7 @@ const (
 	GCC         Feature = "gcc"          // gcc on PATH
 	Make        Feature = "make"         // make on PATH
 	Git         Feature = "git"          // git on PATH
+	MobyModule  Feature = "moby-module"  // the modules that internal/mobycompat requires
 )
 
 // Features returns every feature there is.
@@ -62,6 +66,7 @@ func Features() []Feature {
 	return []Feature{
 		Root, MountNS, Overlay, UserNS, Cgroups, Fuse, Runc, RuncBuilt, OutletBuilt, Chroot, Rclone, Podman, Crun,
 		Dockerd, DockerCLI20, DockerCLI28, Busybox, Registry, Skopeo, Umoci, Strace, Jq, Go, GCC, Make, Git,
+		MobyModule,
 	}
 }
 
@@ -128,6 +133,8 @@ func (f Feature) Enable() string {
 		return "run the tests as root; " + deps
 	case Go, GCC, Make, Git:
 		return "install it"
+	case MobyModule:
+		return "reach a Go module proxy (GOPROXY), or run `go mod download` in internal/mobycompat where there is one"
 	default:
 		return deps
 	}
@@ -159,6 +166,8 @@ func (f Feature) Probe() error {
 			return err
 		}
 		f.Close()
+	case MobyModule:
+		return tryModules("internal/mobycompat")
 	case Dockerd:
 		if err := needRoot(); err != nil {
 			return err
@@ -175,7 +184,7 @@ func (f Feature) Probe() error {
 // program returns the path of the feature's program.
 func (f Feature) program() (string, error) {
 	switch f {
-	case Root, MountNS, UserNS, Overlay, Cgroups, Chroot:
+	case Root, MountNS, UserNS, Overlay, Cgroups, Chroot, MobyModule:
 		return "", fmt.Errorf("feature %s is no program", f)
 	case Fuse:
 		return exec.LookPath("fusermount3")
@@ -243,6 +252,20 @@ func tryOverlay() (err error) {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
 	return unix.Unmount(target, 0)
+}
+
+// tryModules downloads what a module of the repository requires, unless it is
+// there.
+func tryModules(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "mod", "download")
+	cmd.Dir = inRepo(dir)
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go mod download: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // tryCgroup makes and removes a cgroup where a runtime would: in the unified
