@@ -129,6 +129,18 @@ func (s *Server) detached(r *http.Request) (context.Context, context.CancelFunc)
 	return context.WithTimeout(context.WithoutCancel(r.Context()), s.cfg.OperationTimeout)
 }
 
+// change does what must not stop when the client hangs up, and answers with code
+// and no body.
+func (s *Server) change(w http.ResponseWriter, r *http.Request, code int, do func(ctx context.Context) error) error {
+	ctx, cancel := s.detached(r)
+	defer cancel()
+	if err := do(ctx); err != nil {
+		return err
+	}
+	w.WriteHeader(code)
+	return nil
+}
+
 // streaming returns a context that ends with the request or with the server.
 func (s *Server) streaming(r *http.Request) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(r.Context())

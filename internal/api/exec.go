@@ -57,11 +57,7 @@ var (
 // or only its side of it: input that has ended is told by a frame, so that end
 // of file always means that nobody is there.
 func (s *Server) exec(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	name, err := required(q, "plugin")
+	_, name, err := pluginQuery(r)
 	if err != nil {
 		return err
 	}

@@ -180,9 +180,9 @@ func newInfoAnswer(in Info, now time.Time) infoAnswer {
 }
 
 // list makes nil an empty list, for clients that expect one.
-func list(l []string) []string {
+func list[T any](l []T) []T {
 	if l == nil {
-		return []string{}
+		return []T{}
 	}
 	return l
 }

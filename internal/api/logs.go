@@ -32,11 +32,7 @@ type errorLine struct {
 // logs streams what a plugin printed. An error before the first line is a
 // status, one after it a last line.
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	name, err := required(q, "plugin")
+	q, name, err := pluginQuery(r)
 	if err != nil {
 		return err
 	}

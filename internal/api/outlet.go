@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -60,11 +61,7 @@ func (s *Server) outletCreate(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) outletPrivileges(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	name, err := required(q, "plugin")
+	_, name, err := pluginQuery(r)
 	if err != nil {
 		return err
 	}
@@ -88,11 +85,7 @@ type wordedPrivilege struct {
 }
 
 func (s *Server) outletEnable(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	name, err := required(q, "plugin")
+	q, name, err := pluginQuery(r)
 	if err != nil {
 		return err
 	}
@@ -128,24 +121,16 @@ func (s *Server) outletSet(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := s.detached(r)
-	defer cancel()
-	if err := s.cfg.Plugins.Set(ctx, name, o); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return s.change(w, r, http.StatusNoContent, func(ctx context.Context) error {
+		return s.cfg.Plugins.Set(ctx, name, o)
+	})
 }
 
 // methodBytes are those that a method of the plugin protocol may consist of.
 const methodBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/"
 
 func (s *Server) call(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	name, err := required(q, "plugin")
+	q, name, err := pluginQuery(r)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"strconv"
@@ -31,10 +32,7 @@ func (s *Server) listPlugins(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return nil, err
 		}
-		if plugins == nil {
-			plugins = []outlet.Plugin{}
-		}
-		return encode(plugins)
+		return encode(list(plugins))
 	})
 	if err != nil {
 		return err
@@ -121,13 +119,9 @@ func (s *Server) enablePlugin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := s.detached(r)
-	defer cancel()
-	if err := s.cfg.Plugins.Enable(ctx, r.PathValue("name"), outlet.EnableOptions{Timeout: timeout}); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
+	return s.change(w, r, http.StatusOK, func(ctx context.Context) error {
+		return s.cfg.Plugins.Enable(ctx, r.PathValue("name"), outlet.EnableOptions{Timeout: timeout})
+	})
 }
 
 func (s *Server) disablePlugin(w http.ResponseWriter, r *http.Request) error {
@@ -135,13 +129,9 @@ func (s *Server) disablePlugin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := s.detached(r)
-	defer cancel()
-	if err := s.cfg.Plugins.Disable(ctx, r.PathValue("name"), truthy(q.Get("force"))); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
+	return s.change(w, r, http.StatusOK, func(ctx context.Context) error {
+		return s.cfg.Plugins.Disable(ctx, r.PathValue("name"), truthy(q.Get("force")))
+	})
 }
 
 func (s *Server) removePlugin(w http.ResponseWriter, r *http.Request) error {
@@ -149,13 +139,9 @@ func (s *Server) removePlugin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := s.detached(r)
-	defer cancel()
-	if err := s.cfg.Plugins.Remove(ctx, r.PathValue("name"), truthy(q.Get("force"))); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
+	return s.change(w, r, http.StatusOK, func(ctx context.Context) error {
+		return s.cfg.Plugins.Remove(ctx, r.PathValue("name"), truthy(q.Get("force")))
+	})
 }
 
 func (s *Server) setPlugin(w http.ResponseWriter, r *http.Request) error {
@@ -166,11 +152,7 @@ func (s *Server) setPlugin(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &args); err != nil {
 		return err
 	}
-	ctx, cancel := s.detached(r)
-	defer cancel()
-	if err := s.cfg.Plugins.Set(ctx, r.PathValue("name"), outlet.SetOptions{Set: args}); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return s.change(w, r, http.StatusNoContent, func(ctx context.Context) error {
+		return s.cfg.Plugins.Set(ctx, r.PathValue("name"), outlet.SetOptions{Set: args})
+	})
 }

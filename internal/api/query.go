@@ -22,6 +22,15 @@ func parseQuery(r *http.Request) (url.Values, error) {
 	return q, nil
 }
 
+// pluginQuery returns the parameters of a request that names a plugin by one.
+func pluginQuery(r *http.Request) (q url.Values, name string, err error) {
+	if q, err = parseQuery(r); err != nil {
+		return nil, "", err
+	}
+	name, err = required(q, "plugin")
+	return q, name, err
+}
+
 // truthy reads a boolean parameter as Engine does: everything but the words
 // for no is yes.
 func truthy(s string) bool {

@@ -187,11 +187,7 @@ func (s *Server) pushPlugin(w http.ResponseWriter, r *http.Request) error {
 
 // outletPush is push whose error lines have statuses.
 func (s *Server) outletPush(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	name, err := required(q, "plugin")
+	q, name, err := pluginQuery(r)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/outletd/outlet"
@@ -22,17 +23,12 @@ func (s *Server) listVolumes(w http.ResponseWriter, r *http.Request) error {
 	if filter.Dangling, err = f.boolean("dangling"); err != nil {
 		return err
 	}
-	list, err := s.cfg.Volumes.List(r.Context(), filter)
+	answer, err := s.cfg.Volumes.List(r.Context(), filter)
 	if err != nil {
 		return err
 	}
-	if list.Volumes == nil {
-		list.Volumes = []outlet.Volume{}
-	}
-	if list.Warnings == nil {
-		list.Warnings = []string{}
-	}
-	return writeJSON(w, http.StatusOK, list)
+	answer.Volumes, answer.Warnings = list(answer.Volumes), list(answer.Warnings)
+	return writeJSON(w, http.StatusOK, answer)
 }
 
 func (s *Server) createVolume(w http.ResponseWriter, r *http.Request) error {
@@ -62,13 +58,9 @@ func (s *Server) removeVolume(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := s.detached(r)
-	defer cancel()
-	if err := s.cfg.Volumes.Remove(ctx, r.PathValue("name"), truthy(q.Get("force"))); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return s.change(w, r, http.StatusNoContent, func(ctx context.Context) error {
+		return s.cfg.Volumes.Remove(ctx, r.PathValue("name"), truthy(q.Get("force")))
+	})
 }
 
 // pruneVolumes deletes nothing. Engine prunes only volumes of its built-in
@@ -108,11 +100,7 @@ func (s *Server) unmountVolume(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &b); err != nil {
 		return err
 	}
-	ctx, cancel := s.detached(r)
-	defer cancel()
-	if err := s.cfg.Volumes.Unmount(ctx, r.PathValue("name"), b.ID); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return s.change(w, r, http.StatusNoContent, func(ctx context.Context) error {
+		return s.cfg.Volumes.Unmount(ctx, r.PathValue("name"), b.ID)
+	})
 }
