@@ -16,16 +16,16 @@ type probe struct {
 	alive bool
 }
 
-// newProbe returns nil if the connection has no descriptor to ask.
+// newProbe returns nil unless the connection is a plain socket. Layers above one,
+// TLS for example, may hold bytes that the descriptor does not tell of: an answer
+// that nobody asked for would be taken for that of the next call.
 func newProbe(nc net.Conn) *probe {
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = t.NetConn()
-	}
-	s, ok := nc.(syscall.Conn)
-	if !ok {
+	switch nc.(type) {
+	case *net.UnixConn, *net.TCPConn:
+	default:
 		return nil
 	}
-	raw, err := s.SyscallConn()
+	raw, err := nc.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return nil
 	}

@@ -3,17 +3,24 @@ package plugins_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
 	"time"
 
 	"github.com/outletd/outlet/plugins"
+	"github.com/outletd/outlet/plugins/pluginstest"
 )
 
 // A call with a short deadline leaves its connection as good as it was.
@@ -165,5 +172,112 @@ func TestStreamIsPassedOn(t *testing.T) {
 	defer s.Close()
 	if err := iotest.TestReader(s, []byte(want)); err != nil {
 		t.Error(err)
+	}
+}
+
+// bundled sends what was written to it only when it is told to, at once.
+type bundled struct {
+	net.Conn
+	hold bool
+	kept []byte
+}
+
+func (b *bundled) Write(p []byte) (int, error) {
+	if b.hold {
+		b.kept = append(b.kept, p...)
+		return len(p), nil
+	}
+	return b.Conn.Write(p)
+}
+
+// A second answer that nobody asked for is not taken for the next call's, where
+// it hides in the buffer of the TLS layer, either.
+func TestUnaskedAnswerBehindTLSIsNotTheNextCalls(t *testing.T) {
+	dir := authority(t, "server")
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"))
+	must(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var wg sync.WaitGroup
+	serve := func(raw *bundled) {
+		defer raw.Close()
+		nc := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{cert}})
+		br := bufio.NewReader(nc)
+		for {
+			path, _ := readRequest(br)
+			if path == "" {
+				return
+			}
+			raw.hold = true
+			io.WriteString(nc, ok(`{"For":"`+path+`"}`))
+			io.WriteString(nc, ok(`{"For":"nobody"}`))
+			raw.hold = false
+			if _, err := raw.Write(raw.kept); err != nil {
+				return
+			}
+			raw.kept = nil
+		}
+	}
+	wg.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serve(&bundled{Conn: nc}) })
+		}
+	})
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { l.Close() })
+	c := client(t, "https://"+l.Addr().String(), plugins.ClientOptions{TLS: &tls.Config{InsecureSkipVerify: true}})
+	for _, method := range []string{"A.A", "B.B", "C.C"} {
+		var got struct{ For string }
+		must(t, c.CallContext(t.Context(), method, nil, &got))
+		if got.For != "/"+method {
+			t.Errorf("%s got the answer for %s", method, got.For)
+		}
+	}
+}
+
+// A configuration that is shared with an HTTP/2 client has its protocols; this
+// client speaks none of them.
+func TestHTTP2IsNotOffered(t *testing.T) {
+	dir := authority(t, "server")
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"))
+	must(t, err)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"Major":%d}`, r.ProtoMajor)
+	}))
+	srv.EnableHTTP2 = true
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	srv.StartTLS()
+	defer srv.Close()
+	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}}
+	c := client(t, srv.URL, plugins.ClientOptions{TLS: config, RetryBudget: -1})
+	var got struct{ Major int }
+	if err := c.CallContext(t.Context(), "A.B", nil, &got); err != nil || got.Major != 1 {
+		t.Errorf("HTTP/%d: %v", got.Major, err)
+	}
+	if len(config.NextProtos) != 2 {
+		t.Error("the caller's configuration was changed")
+	}
+}
+
+func TestTLSConnectionIsUsedAgain(t *testing.T) {
+	dir := authority(t, "server")
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"))
+	must(t, err)
+	var handshakes atomic.Int32
+	p := pluginstest.StartTCP(t, &tls.Config{Certificates: []tls.Certificate{cert}, VerifyConnection: func(tls.ConnectionState) error {
+		handshakes.Add(1)
+		return nil
+	}}, volumeDriver)
+	p.Reply("A.B", struct{}{})
+	c := client(t, "https://"+strings.SplitN(p.Addr, "://", 2)[1], plugins.ClientOptions{TLS: &tls.Config{InsecureSkipVerify: true}})
+	for range 5 {
+		must(t, c.CallContext(t.Context(), "A.B", nil, nil))
+	}
+	if n := handshakes.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
 	}
 }

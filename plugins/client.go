@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -176,6 +177,8 @@ func tlsFor(t *tls.Config, hostPort string) *tls.Config {
 	} else {
 		t = t.Clone()
 	}
+	// A configuration may be shared with clients that speak HTTP/2.
+	t.NextProtos = slices.DeleteFunc(slices.Clone(t.NextProtos), func(p string) bool { return p != "http/1.1" })
 	if t.ServerName == "" {
 		if host, _, err := net.SplitHostPort(hostPort); err == nil {
 			t.ServerName = host
