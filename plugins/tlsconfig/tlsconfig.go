@@ -13,8 +13,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"runtime"
+	"syscall"
 )
 
 // Options says how to talk TLS to a plugin, or how to serve it. The zero value
@@ -137,6 +140,32 @@ func raiseMinimum(c *tls.Config, version uint16) error {
 	return nil
 }
 
+// maxFile is the longest PEM file that is read, in bytes; the roots of a system
+// are a quarter of a MiB.
+const maxFile = 16 << 20
+
+// readFile reads a file that a definition names: no device or pipe that never
+// ends.
+func readFile(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("longer than %d bytes", maxFile)}
+	}
+	return content, err
+}
+
 // rootPool reads the certificates of file, beside the system's unless exclusive.
 func rootPool(file string, exclusive bool) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
@@ -146,7 +175,7 @@ func rootPool(file string, exclusive bool) (*x509.CertPool, error) {
 			return nil, fmt.Errorf("read system certificates: %w", err)
 		}
 	}
-	content, err := os.ReadFile(file)
+	content, err := readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("could not read CA certificate %q: %w", file, err)
 	}
@@ -164,11 +193,11 @@ func keyPair(certFile, keyFile string) (tls.Certificate, error) {
 	case keyFile == "":
 		return tls.Certificate{}, errors.New("could not load X509 key pair: there is a certificate but no key")
 	}
-	cert, err := os.ReadFile(certFile)
+	cert, err := readFile(certFile)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("could not load X509 key pair: %w", err)
 	}
-	key, err := os.ReadFile(keyFile)
+	key, err := readFile(keyFile)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("could not load X509 key pair: %w", err)
 	}

@@ -112,3 +112,19 @@ func TestServer(t *testing.T) {
 		t.Error("defaults are shared or ignore their options")
 	}
 }
+
+// Definitions name files; a pipe must not hold an activation up, nor a device
+// fill the memory.
+func TestFilesThatNeverEndAreRefused(t *testing.T) {
+	for _, name := range []string{"/dev/zero", os.DevNull, t.TempDir()} {
+		if _, err := os.Stat(name); err != nil {
+			continue // of another system
+		}
+		if _, err := tlsconfig.Client(tlsconfig.Options{CAFile: name}); err == nil {
+			t.Errorf("%s is accepted as CAFile", name)
+		}
+		if _, err := tlsconfig.Client(tlsconfig.Options{CertFile: name, KeyFile: name}); err == nil {
+			t.Errorf("%s is accepted as CertFile", name)
+		}
+	}
+}
