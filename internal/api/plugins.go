@@ -12,15 +12,8 @@ import (
 )
 
 func (s *Server) listPlugins(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
+	f, err := listFilters(r, "enabled", "capability")
 	if err != nil {
-		return err
-	}
-	f, err := parseFilters(q.Get("filters"))
-	if err != nil {
-		return err
-	}
-	if err := f.only("enabled", "capability"); err != nil {
 		return err
 	}
 	filter := outlet.ListFilter{Capabilities: f.values("capability")}

@@ -80,6 +80,19 @@ func (f filters) all() map[string][]string {
 	return all
 }
 
+// listFilters returns the filters of a request for a list that knows those keys.
+func listFilters(r *http.Request, known ...string) (filters, error) {
+	q, err := parseQuery(r)
+	if err != nil {
+		return nil, err
+	}
+	f, err := parseFilters(q.Get("filters"))
+	if err != nil {
+		return nil, err
+	}
+	return f, f.only(known...)
+}
+
 // only refuses keys that are not among known.
 func (f filters) only(known ...string) error {
 	for _, key := range slices.Sorted(maps.Keys(f)) {

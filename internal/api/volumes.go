@@ -8,15 +8,8 @@ import (
 )
 
 func (s *Server) listVolumes(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r)
+	f, err := listFilters(r, "dangling", "driver", "label", "name")
 	if err != nil {
-		return err
-	}
-	f, err := parseFilters(q.Get("filters"))
-	if err != nil {
-		return err
-	}
-	if err := f.only("dangling", "driver", "label", "name"); err != nil {
 		return err
 	}
 	filter := outlet.VolumeFilter{Names: f.values("name"), Drivers: f.values("driver"), Labels: f.values("label")}
