@@ -259,9 +259,7 @@ func TestD15ScanAndLookupAgree(t *testing.T) {
 		entries, err := os.ReadDir(dir)
 		must(t, err)
 		for _, e := range entries {
-			for _, name := range []string{e.Name(), strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))} {
-				all = append(all, name)
-			}
+			all = append(all, e.Name(), strings.TrimSuffix(e.Name(), filepath.Ext(e.Name())))
 		}
 	}
 	for _, name := range all {

@@ -72,12 +72,12 @@ func ExampleRegistry_Get() {
 	defer r.Close()
 
 	// Somebody at a terminal does not want to wait for a typing error.
-	_, err = r.Get(context.Background(), "exmaple", "VolumeDriver", plugins.WithBudget(0))
+	_, err = r.Get(context.Background(), "sample", "VolumeDriver", plugins.WithBudget(0))
 	fmt.Println(errors.Is(err, plugins.ErrNotFound), err)
 	_, err = r.Get(context.Background(), "example", "NetworkDriver")
 	fmt.Println(errors.Is(err, plugins.ErrNotImplements), err)
 	// Output:
-	// true could not find plugin exmaple in v1 plugin registry: plugin not found
+	// true could not find plugin sample in v1 plugin registry: plugin not found
 	// true Plugin does not implement the requested driver: plugin="example", requested implementation="NetworkDriver"
 }
 

@@ -124,7 +124,7 @@ func (r *Registry) probe(ctx context.Context, s selected) (*entry, error) {
 	}
 	free := sync.OnceFunc(func() { <-r.slots })
 	defer free()
-	e, err := r.join(s, 0)
+	e, err := r.join(s, 0) //nolint:contextcheck // the attempt is shared: no single caller's context ends it
 	if err != nil {
 		return nil, err
 	}

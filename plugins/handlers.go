@@ -102,7 +102,7 @@ func (r *Registry) runHandlers(ctx context.Context, e *entry, subsystem string) 
 		again := false
 		if len(others) > 0 && !r.isHandler(ctx) {
 			var err error
-			if again, err = waitRuns(ctx, e, subsystem, others); err != nil {
+			if again, err = waitRuns(ctx, subsystem, others); err != nil {
 				errs = append(errs, err)
 			}
 		}
@@ -141,7 +141,7 @@ func (r *Registry) claimAll(e *entry, subsystem string) (todo []task, others []*
 
 // waitRuns waits for handlers that others call. It says whether one of them
 // failed only because its caller went away, so that it is this caller's turn.
-func waitRuns(ctx context.Context, e *entry, subsystem string, runs []*run) (again bool, err error) {
+func waitRuns(ctx context.Context, subsystem string, runs []*run) (again bool, err error) {
 	patience := time.NewTimer(handlerPatience)
 	defer patience.Stop()
 	var errs []error

@@ -238,7 +238,7 @@ func (r *Registry) Get(ctx context.Context, name, subsystem string, opts ...GetO
 		return nil, err
 	}
 	r.forget(name)
-	e, err := r.join(s, max(o.budget, 0))
+	e, err := r.join(s, max(o.budget, 0)) //nolint:contextcheck // the attempt is shared: no single caller's context ends it
 	if err != nil {
 		return nil, err
 	}

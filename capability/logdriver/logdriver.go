@@ -63,8 +63,7 @@ type ReadConfig struct {
 	Follow bool
 }
 
-// StartLoggingRequest, StopLoggingRequest and ReadLogsRequest are what plugins
-// get.
+// StartLoggingRequest asks a plugin to read entries from a FIFO.
 type StartLoggingRequest struct {
 	// File is the FIFO, as the plugin sees it.
 	File string

@@ -143,7 +143,7 @@ type ConnectivityRequest struct {
 }
 
 // NetworkRequest names a network, EndpointRequest an endpoint.
-type NetworkRequest struct{ NetworkID string }
+type NetworkRequest struct{ NetworkID string } //nolint:revive // beside EndpointRequest, Request alone says nothing
 
 // EndpointRequest names an endpoint.
 type EndpointRequest struct{ NetworkID, EndpointID string }

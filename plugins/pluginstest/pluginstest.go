@@ -59,7 +59,7 @@ func Start(tb testing.TB, socket string, implements ...string) *Plugin {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	l, err := net.Listen("unix", socket)
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "unix", socket)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func Start(tb testing.TB, socket string, implements ...string) *Plugin {
 // config is not nil.
 func StartTCP(tb testing.TB, config *tls.Config, implements ...string) *Plugin {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -114,6 +114,7 @@ func (p *Plugin) track(c net.Conn, s http.ConnState) {
 		p.conns[c] = struct{}{}
 	case http.StateClosed, http.StateHijacked:
 		delete(p.conns, c)
+	case http.StateActive, http.StateIdle: // still open
 	}
 }
 
