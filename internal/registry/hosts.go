@@ -147,7 +147,8 @@ func (c *Client) endpoint(h host, domain string, mirror bool, auth outlet.Regist
 }
 
 // checkRedirect keeps credentials from other hosts, other ports of the same one
-// included, and a secure registry from sending its clients over plain HTTP.
+// included, and a secure registry from sending its clients over plain HTTP. Any
+// header that a user or the configuration of a registry adds may be a credential.
 func checkRedirect(req *http.Request, via []*http.Request, plainToo bool) error {
 	if len(via) >= maxRedirects {
 		return errors.New("stopped after 10 redirects")
@@ -155,10 +156,20 @@ func checkRedirect(req *http.Request, via []*http.Request, plainToo bool) error 
 	if req.URL.Scheme != "https" && !plainToo {
 		return fmt.Errorf("refused a redirect to %s over plain HTTP", req.URL.Host)
 	}
-	if req.URL.Host != via[0].URL.Host {
-		req.Header.Del("Authorization")
+	if req.URL.Host != via[0].URL.Host || req.URL.Scheme != "https" && via[0].URL.Scheme == "https" {
+		for name := range req.Header {
+			if !forAnybody[name] {
+				delete(req.Header, name)
+			}
+		}
 	}
 	return nil
+}
+
+// forAnybody are the headers that say nothing of who asks.
+var forAnybody = map[string]bool{
+	"Accept": true, "Accept-Encoding": true, "Content-Length": true, "Content-Range": true,
+	"Content-Type": true, "Range": true, "User-Agent": true,
 }
 
 // hostDir finds the directory that configures a registry; there may be none.

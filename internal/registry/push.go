@@ -72,7 +72,10 @@ func uploadURL(resp *http.Response, d digest.Digest) (string, error) {
 		return "", fmt.Errorf("it did not say where to upload to: %q", clip(resp.Header.Get("Location")))
 	}
 	u := resp.Request.URL.ResolveReference(location)
-	if u.Scheme != "https" && u.Scheme != "http" || u.Scheme == "http" && resp.Request.URL.Scheme == "https" && u.Host != resp.Request.URL.Host {
+	if u.Scheme == "http" && resp.Request.URL.Scheme == "https" && u.Host == resp.Request.URL.Host {
+		u.Scheme = "https" // it does not know that TLS ends before it
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || resp.Request.URL.Scheme == "https") {
 		return "", fmt.Errorf("it says to upload to %s over plain HTTP", u.Host)
 	}
 	q := u.Query()

@@ -342,6 +342,60 @@ func TestCredentialsGoToNobodyElse(t *testing.T) {
 	}
 }
 
+func TestHeadersOfUsersStayWithTheRegistry(t *testing.T) {
+	request := func(method, to string) *http.Request {
+		r, err := http.NewRequestWithContext(t.Context(), method, to, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	first := request(http.MethodGet, "https://registry.example/v2/")
+	for to, kept := range map[string]bool{
+		"https://registry.example/elsewhere":  true,
+		"https://registry.example:5000/v2/":   false,
+		"http://registry.example/v2/":         false,
+		"https://sub.registry.example/v2/":    false,
+		"https://registry.example.other/blob": false,
+	} {
+		next := request(http.MethodGet, to)
+		for _, h := range []string{"Authorization", "X-Meta-Secret", "X-Configured", "Range"} {
+			next.Header.Set(h, "x")
+		}
+		if err := checkRedirect(next, []*http.Request{first}, true); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range []string{"Authorization", "X-Meta-Secret", "X-Configured"} {
+			if got := next.Header.Get(h) != ""; got != kept {
+				t.Errorf("%s to %s: %v", h, to, got)
+			}
+		}
+		if next.Header.Get("Range") == "" {
+			t.Errorf("no Range to %s", to)
+		}
+	}
+}
+
+func TestUploadsOfASecureRegistryAreNotSentInPlain(t *testing.T) {
+	for location, want := range map[string]string{
+		"/v2/foo/blobs/uploads/1?a=b":                    "https://registry.example/v2/foo/blobs/uploads/1?a=b&digest=sha256%3Ax",
+		"http://registry.example/v2/foo/blobs/uploads/1": "https://registry.example/v2/foo/blobs/uploads/1?digest=sha256%3Ax",
+		"https://other.example/1":                        "https://other.example/1?digest=sha256%3Ax",
+		"http://other.example/1":                         "",
+		"ftp://registry.example/1":                       "",
+		"":                                               "",
+	} {
+		asked, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://registry.example/v2/foo/blobs/uploads/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := uploadURL(&http.Response{Request: asked, Header: http.Header{"Location": {location}}}, "sha256:x")
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", location, got, err)
+		}
+	}
+}
+
 func TestNothingOfASecureRegistryGoesOverPlainHTTP(t *testing.T) {
 	ip := outside(t)
 	secure, plain := rt.Start(t, rt.Options{Listen: ip, TLS: true}), rt.Start(t, rt.Options{})

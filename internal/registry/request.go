@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
@@ -36,8 +37,7 @@ func (r *Repository) do(ctx context.Context, e *endpoint, q request, success ...
 		if err != nil {
 			return nil, err
 		}
-		sameHost := req.URL.Host == e.Host
-		if sameHost {
+		if e.is(req.URL) {
 			if err := e.auth.authorize(ctx, req); err != nil {
 				return nil, requestError(ctx, e.Host, req, err)
 			}
@@ -68,6 +68,9 @@ func (r *Repository) do(ctx context.Context, e *endpoint, q request, success ...
 	}
 }
 
+// is says whether u is at the endpoint, reached as the endpoint is.
+func (e *endpoint) is(u *url.URL) bool { return u.Host == e.Host && u.Scheme == e.Scheme }
+
 func (r *Repository) newRequest(ctx context.Context, e *endpoint, q request) (*http.Request, error) {
 	u := q.url
 	if u == "" {
@@ -77,7 +80,11 @@ func (r *Repository) newRequest(ctx context.Context, e *endpoint, q request) (*h
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range []http.Header{r.header, e.Header, q.header} {
+	added := []http.Header{q.header}
+	if e.is(req.URL) { // those of users and of the configuration may be credentials
+		added = []http.Header{r.header, e.Header, q.header}
+	}
+	for _, h := range added {
 		for k, v := range h {
 			req.Header[http.CanonicalHeaderKey(k)] = v
 		}
