@@ -40,6 +40,9 @@ type Caller interface {
 // plugin with holders is not disabled without force. The same holder may
 // acquire several times, and releases once.
 //
+// While the plugin is being upgraded, Acquire waits until either version runs
+// again, or ctx ends, which is errdefs.ErrUnavailable.
+//
 // Ids and unique prefixes of at least 12 characters of them are names too. The
 // errors are those of docs/spec/v1-plugins.md §7.1: a plugin that is not there
 // is errdefs.ErrNotFound, so that the caller may look for a v1 plugin; one that
@@ -52,7 +55,7 @@ func (m *Manager) Acquire(ctx context.Context, name, capability string, h outlet
 	if h.Since.IsZero() {
 		h.Since = m.now()
 	}
-	return ref, ref.u.hold(h)
+	return ref, ref.u.hold(ctx, h)
 }
 
 // Lookup is [Manager.Acquire] without a holder.
@@ -146,18 +149,39 @@ func (hs holders) inUse(name string) error {
 	return outlet.Errorf(errdefs.ErrConflict, "plugin %s is in use by %s", name, strings.Join(by, ", "))
 }
 
-// hold records h, unless the plugin is on its way out.
-func (u *unit) hold(h outlet.Holder) error {
+// hold records h, unless the plugin is on its way out. While it is being
+// upgraded hold waits.
+func (u *unit) hold(ctx context.Context, h outlet.Holder) error {
+	for {
+		upgraded, err := u.tryHold(h)
+		if upgraded == nil {
+			return err
+		}
+		select {
+		case <-upgraded:
+		case <-u.ended:
+			return errClosed
+		case <-ctx.Done():
+			return outlet.Errorf(errdefs.ErrUnavailable, "plugin %s is being upgraded: %w", u.id, ctx.Err())
+		}
+	}
+}
+
+// tryHold records h, or says what to wait for before trying again.
+func (u *unit) tryHold(h outlet.Holder) (upgraded <-chan struct{}, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.upgraded != nil {
+		return u.upgraded, nil
+	}
 	if u.closing || !u.plugin.Enabled {
-		return outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", u.plugin.Name)
+		return nil, outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", u.plugin.Name)
 	}
 	if _, ok := u.holders[keyOf(h)]; !ok {
 		u.holders[keyOf(h)] = h
 		u.m.revision.Add(1)
 	}
-	return nil
+	return nil, nil
 }
 
 // beginClosing keeps anybody from taking hold of the plugin, or, unless force
@@ -170,6 +194,63 @@ func (u *unit) beginClosing(force bool) error {
 	}
 	u.closing = true
 	return nil
+}
+
+// beginUpgrade is beginClosing for a plugin that comes back: if it is enabled,
+// who wants it waits until endUpgrade.
+func (u *unit) beginUpgrade() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.holders) > 0 {
+		return u.holders.inUse(u.plugin.Name)
+	}
+	u.closing = true
+	if u.plugin.Enabled {
+		u.upgraded = make(chan struct{})
+	}
+	return nil
+}
+
+// endUpgrade may be called again.
+func (u *unit) endUpgrade() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.letIn()
+}
+
+// letIn lets those go on who wait for an upgrade; u.mu is held.
+func (u *unit) letIn() {
+	u.closing = false
+	if u.upgraded != nil {
+		close(u.upgraded)
+		u.upgraded, u.replaced = nil, false
+	}
+}
+
+// upgradeStarts says that whichever version becomes ready next is the one that
+// stays.
+func (u *unit) upgradeStarts() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.replaced = u.upgraded != nil
+}
+
+// upgradeReady ends an upgrade as soon as the version that stays is ready: its
+// handlers, which the upgrade waits for, may want to take hold of the plugin.
+func (u *unit) upgradeReady() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.replaced {
+		u.letIn()
+	}
+}
+
+// upgrading returns a channel that is closed when the upgrade that is under way
+// is over, nil if there is none.
+func (u *unit) upgrading() <-chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.upgraded
 }
 
 // released returns a channel that is closed when a holder lets go of the plugin;
@@ -213,9 +294,11 @@ func (u *unit) endClosing() {
 }
 
 // waitReady waits until the plugin's socket accepts, as long as it is on its
-// way there. changed is closed when that is no longer the last that is known.
+// way there or being upgraded. changed is closed when that is no longer the last
+// that is known.
 func (u *unit) waitReady(ctx context.Context) (p outlet.Plugin, changed <-chan struct{}, err error) {
 	for {
+		upgraded := u.upgrading() // before looking: it is over only after the state is the last
 		p, changed = u.look()
 		switch p.Status.State {
 		case outlet.StateRunning:
@@ -224,10 +307,13 @@ func (u *unit) waitReady(ctx context.Context) (p outlet.Plugin, changed <-chan s
 		case outlet.StateFailed:
 			return p, changed, outlet.Errorf(errdefs.ErrUnavailable, "plugin %s failed: %s", p.Name, p.Status.Error)
 		default:
-			return p, changed, outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", p.Name)
+			if upgraded == nil {
+				return p, changed, outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", p.Name)
+			}
 		}
 		select {
 		case <-changed:
+		case <-upgraded:
 		case <-u.ended:
 			return p, changed, errClosed
 		case <-ctx.Done():

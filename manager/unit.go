@@ -51,6 +51,11 @@ type unit struct {
 	// closing says that the plugin is being disabled or removed: nobody may
 	// take hold of it any more.
 	closing bool
+	// upgraded is closed, and nil again, when the upgrade of an enabled plugin is
+	// over; nil while there is none.
+	upgraded chan struct{}
+	// replaced says that the start under way is the last of the upgrade.
+	replaced bool
 
 	outMu sync.Mutex
 	out   *pluginlog.Log // nil until it is first used
@@ -307,6 +312,7 @@ func (u *unit) onReady(ctx context.Context, kind launchKind) {
 	}
 	u.enter(outlet.StateRunning)
 	u.log.Info("plugin is ready", "pid", l.task.PID(), "took", l.readyAt.Sub(l.startedAt).Round(time.Millisecond))
+	u.upgradeReady()
 	waiters := l.started
 	l.started = nil
 	handled := make(chan struct{})

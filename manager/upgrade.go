@@ -126,7 +126,8 @@ func errHeld(inUse error) error {
 }
 
 // lockIdle takes the plugin's operation lock at a moment when nobody holds the
-// plugin, and keeps anybody from taking hold of it until unlock is called.
+// plugin, and keeps anybody who wants to take hold of it waiting until unlock is
+// called.
 func (up *upgrade) lockIdle(ctx context.Context) (unlock func(), err error) {
 	name := up.unit.id
 	told := false
@@ -135,9 +136,9 @@ func (up *upgrade) lockIdle(ctx context.Context) (unlock func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		err = u.beginClosing(false)
+		err = u.beginUpgrade()
 		if err == nil {
-			return func() { u.endClosing(); release() }, nil
+			return func() { u.endUpgrade(); release() }, nil
 		}
 		released := u.released()
 		release()
@@ -180,7 +181,7 @@ func (up *upgrade) replace(ctx context.Context) error {
 	if err := u.do(func() { u.beginStop(u.ctx, stopped) }); err != nil {
 		return err
 	}
-	if err := <-stopped; err != nil {
+	if err := u.await(stopped); err != nil {
 		return err
 	}
 	if err := up.commit(ctx, old); err != nil {
@@ -239,12 +240,13 @@ func (up *upgrade) start() error {
 	u := up.unit
 	started := make(chan error, 1)
 	if err := u.do(func() {
+		u.upgradeStarts()
 		u.life.started = append(u.life.started, started)
 		u.beginLaunch(u.ctx, launchFirst)
 	}); err != nil {
 		return err
 	}
-	return <-started
+	return u.await(started)
 }
 
 // restore puts the old version back after the new one failed with cause, and
@@ -263,7 +265,7 @@ func (up *upgrade) restore(ctx context.Context, old store.Record, cause error, c
 			return errors.Join(cause, fmt.Errorf("put the old version back: %w", err))
 		}
 	}
-	if err := u.do(func() { u.beginLaunch(u.ctx, launchRestart) }); err != nil {
+	if err := u.do(func() { u.upgradeStarts(); u.beginLaunch(u.ctx, launchRestart) }); err != nil {
 		return errors.Join(cause, err)
 	}
 	wait, cancel := context.WithTimeout(ctx, u.startTimeout(old)+time.Second)

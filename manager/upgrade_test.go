@@ -159,6 +159,64 @@ func TestUpgradeOfARunningPluginWaitsUntilItIsIdle(t *testing.T) {
 	f.clean()
 }
 
+func TestWhoWantsAPluginThatIsBeingUpgradedWaits(t *testing.T) {
+	for name, fails := range map[string]bool{"the new version starts": false, "the old one comes back": true} {
+		t.Run(name, func(t *testing.T) {
+			f, reg, ref := upgradeFixture(t)
+			f.enable(ref)
+			r, err := f.Lookup(t.Context(), ref, "volumedriver")
+			if err != nil {
+				t.Fatal(err)
+			}
+			stopped, goOn := make(chan struct{}), make(chan struct{})
+			var starts atomic.Int32
+			f.rt.mu.Lock()
+			f.rt.behave = func(runtime.Bundle) behaviour {
+				if starts.Add(1) == 1 {
+					close(stopped)
+					<-goOn
+					if fails {
+						return behaviour{exitAtOnce: &outlet.Exit{Code: 3}}
+					}
+				}
+				return behaviour{}
+			}
+			f.rt.mu.Unlock()
+			done, acquired, called := make(chan error, 1), make(chan error, 1), make(chan error, 1)
+			go func() {
+				_, err := f.Upgrade(t.Context(), ref, reg.Host+"/foo/bar:2", outlet.UpgradeOptions{Granted: pidHost, Running: true}, nil)
+				done <- err
+			}()
+			<-stopped
+			h := outlet.Holder{Kind: "volume", Name: "v"}
+			go func() {
+				_, err := f.Acquire(t.Context(), ref, "volumedriver", h)
+				acquired <- err
+			}()
+			go func() { called <- r.Client().Call(t.Context(), "VolumeDriver.List", nil, nil) }()
+			impatient, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			if _, err := f.Acquire(impatient, ref, "volumedriver", h); !errdefs.IsUnavailable(err) {
+				t.Errorf("acquired meanwhile: %v", err)
+			}
+			close(goOn)
+			if err := <-done; (err != nil) != fails {
+				t.Errorf("upgrade: %v", err)
+			}
+			if err := <-acquired; err != nil {
+				t.Errorf("acquire: %v", err)
+			}
+			if err := <-called; err != nil && strings.Contains(err.Error(), "disabled") {
+				t.Errorf("call: %v", err)
+			}
+			if err := f.ReleaseHolder(t.Context(), ref, h); err != nil {
+				t.Error(err)
+			}
+			f.clean()
+		})
+	}
+}
+
 func TestAnUpgradeThatDoesNotStartIsUndone(t *testing.T) {
 	f, reg, ref := upgradeFixture(t)
 	f.enable(ref)
