@@ -30,7 +30,7 @@ type note struct {
 type container struct {
 	runtime *Runtime
 	id      string
-	note
+	note    note
 }
 
 // load returns what is known of a container. fs.ErrNotExist: nothing.
@@ -41,6 +41,9 @@ func (r *Runtime) load(id string) (contained.Container, error) {
 	}
 	return c, nil
 }
+
+// Common is the part of the note that all runtimes have.
+func (c *container) Common() *contained.Note { return &c.note.Note }
 
 // Settle has nothing to wait for: this process alone starts containers.
 func (c *container) Settle(context.Context) (started bool, err error) { return c.note.Init != nil, nil }

@@ -27,13 +27,16 @@ import (
 type container struct {
 	runtime *Runtime
 	id      string
-	note
+	note    note
 	created bool // runc made it and did not start it
 	// killed says that we sent SIGKILL; never nil.
 	killed *atomic.Bool
 	// unfinished says that nobody noted the end of runc's work, which may go on.
 	unfinished bool
 }
+
+// Common is the part of the note that all runtimes have.
+func (c *container) Common() *contained.Note { return &c.note.Note }
 
 // Settle ends a runc that still works at starting the container, and looks again
 // at what there is then.
