@@ -41,7 +41,12 @@ type Remote struct {
 func (r Remote) Check(limits rootfs.Limits) error {
 	limits = limits.WithDefaults()
 	left := limits.CompressedBytes
+	sizes := make(map[digest.Digest]int64)
 	for _, l := range r.Layers {
+		if size, twice := sizes[l.Digest]; twice && size != l.Size {
+			return outlet.Errorf(errdefs.ErrInvalidArgument, "the manifest says that layer %s has %d bytes, and that it has %d", l.Digest, size, l.Size)
+		}
+		sizes[l.Digest] = l.Size
 		if err := rootfs.CheckLayerType(l.MediaType); err != nil {
 			return err
 		}
