@@ -173,6 +173,7 @@ func unpack(r io.Reader, dir string) error {
 	}
 	defer root.Close()
 	in := tar.NewReader(r)
+	buf := make([]byte, 256<<10)
 	for {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
@@ -192,7 +193,8 @@ func unpack(r io.Reader, dir string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(f, in); err != nil {
+		// Without more methods, or each file would get a buffer of its own.
+		if _, err := io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{in}, buf); err != nil {
 			return err
 		}
 		if err := f.Close(); err != nil {
