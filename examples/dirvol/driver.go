@@ -165,6 +165,9 @@ func (d *driver) create(name string, given map[string]string) error {
 	}
 	d.state.Volumes[name] = &record{Options: o, CreatedAt: time.Now().UTC().Truncate(time.Second)}
 	err = d.own(dir, o)
+	if err == nil { // or after a loss of power the state tells of a directory that is not there
+		err = syncDir(d.root, volumesDir)
+	}
 	if err == nil {
 		err = d.state.save(d.root)
 	}

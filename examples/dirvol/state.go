@@ -78,7 +78,12 @@ func (s *state) save(root *os.Root) error {
 	if err := root.Rename(stateTemp, stateFile); err != nil {
 		return err
 	}
-	dir, err := root.Open(".")
+	return syncDir(root, ".")
+}
+
+// syncDir makes the entries of a directory durable.
+func syncDir(root *os.Root, name string) error {
+	dir, err := root.Open(name)
 	if err != nil {
 		return err
 	}

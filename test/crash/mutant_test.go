@@ -3,6 +3,7 @@ package crash
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -39,11 +40,15 @@ var mutants = []mutant{
 	{"sync:manager.(*unit).prepareDirs", "the propagated mount in it", "first use", "power"},
 }
 
-// TestEveryMutantIsFound runs for `make mutants`: each mutant must make a walk
-// fail, or either the walk sees nothing or the thing is not needed.
+// TestEveryMutantIsFound takes them out one by one: each must make a walk fail,
+// or either the walk sees nothing or the thing is not needed. Without `make
+// mutants` it takes two.
 func TestEveryMutantIsFound(t *testing.T) {
+	list := mutants
 	if os.Getenv("OUTLET_MUTANTS") == "" {
-		t.Skip("it walks for each mutant: make mutants, or OUTLET_MUTANTS=1")
+		list = slices.DeleteFunc(slices.Clone(list), func(m mutant) bool {
+			return m.out != "lease:store.(*Store).putLease" && m.out != "sync:database"
+		})
 	}
 	testutil.Need(t, testutil.Fuse)
 	plain := newStages(t)
@@ -51,7 +56,7 @@ func TestEveryMutantIsFound(t *testing.T) {
 	var table strings.Builder
 	tw := tabwriter.NewWriter(&table, 0, 1, 2, ' ', 0)
 	fmt.Fprintln(tw, "LEFT OUT\tWHAT IT IS FOR\tWALK\tFOUND")
-	for _, m := range mutants {
+	for _, m := range list {
 		s := plain
 		if m.walk == "power" {
 			s = native
