@@ -253,6 +253,11 @@ func (s *stages) litter(w *world) {
 	probe := newWorld(s.t, "")
 	probe.flags = s.flags
 	probe.start(true)
+	for _, w := range []*world{probe, w} { // or what they do in the background is counted too
+		if _, err := w.settle(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 	probe.order(failpoint.Order{Do: "reset"})
 	if err := create(context.Background(), probe, "other:latest", other); err != nil {
 		s.t.Fatal(err)
