@@ -61,8 +61,15 @@ func (c *checker) add(kind ProblemKind, subject, format string, args ...any) {
 
 // Check compares the records with what is on disk and reports what does not
 // fit. It changes nothing. Run while operations are under way it may report
-// what they are about to finish.
+// what they are about to finish. It waits for a collection that is running, and
+// none runs meanwhile: what goes while it is looked at cannot be read.
 func (s *Store) Check(ctx context.Context) (Report, error) {
+	select {
+	case s.collector <- struct{}{}:
+		defer func() { <-s.collector }()
+	case <-ctx.Done():
+		return Report{}, ctx.Err()
+	}
 	c := &checker{Store: s, records: map[string]bool{}, blobs: map[string]bool{}, snapshots: map[string]bool{}}
 	ctx = s.Context(ctx)
 	for _, check := range []func(context.Context) error{
