@@ -1,6 +1,7 @@
 package outlet
 
 import (
+	_ "crypto/sha256" // references hold such digests, which are only valid where it is linked
 	"encoding/hex"
 	"io"
 	"strings"
