@@ -24,7 +24,8 @@ func TestModuleThatNeedsMoby(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds Moby's packages and runs their defects, which take half a minute; run without -short")
 	}
-	testutil.Need(t, testutil.MobyModule)
+	// Root: the original reads Docker's own directories, whatever it is told.
+	testutil.Need(t, testutil.MobyModule, testutil.Root)
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-json", "-count=1", "./...")
 	cmd.Dir = filepath.Join(testutil.RepoRoot(t), "internal/mobycompat")
 	// The module has a workspace of its own, with which -mod=mod cannot be: it
