@@ -31,6 +31,8 @@ type container struct {
 	created bool // runc made it and did not start it
 	// killed says that we sent SIGKILL; never nil.
 	killed *atomic.Bool
+	// mountNS is held while the container may have processes; never nil.
+	mountNS *heldMountNS
 	// unfinished says that nobody noted the end of runc's work, which may go on.
 	unfinished bool
 }
@@ -49,6 +51,7 @@ func (c *container) Settle(ctx context.Context) (started bool, err error) {
 		again, err := c.runtime.load(c.id)
 		if err == nil {
 			again.unfinished, again.killed = false, c.killed
+			c.mountNS.release()
 			*c = *again
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return false, err
@@ -123,12 +126,13 @@ func (c *container) Kill(ctx context.Context, main *reap.Process) error {
 				return err
 			}
 			if len(pids) == 0 && done == nil {
+				c.mountNS.release()
 				return nil
 			}
 			if !c.note.OwnPIDs {
 				members.Add(pids)
 			}
-			if err := cgroups(c.note.Cgroups).killAll(pids, try); err != nil {
+			if err := c.kill(pids, try); err != nil {
 				return err
 			}
 		}
@@ -136,44 +140,6 @@ func (c *container) Kill(ctx context.Context, main *reap.Process) error {
 			return fmt.Errorf("kill %s: %w", c.id, err)
 		}
 	}
-}
-
-// findMountNS notes the container's mount namespace if nothing else tells its
-// processes. It must be done while the main process lives.
-func (c *container) findMountNS() {
-	if c.note.MountNS != "" || c.note.Init == nil || cgroups(c.note.Cgroups).exists() {
-		return
-	}
-	ns, err := os.Readlink("/proc/" + strconv.Itoa(c.note.Init.PID) + "/ns/mnt")
-	own, ownErr := os.Readlink("/proc/self/ns/mnt")
-	// The process may have ended, and its pid may be another's.
-	if errors.Join(err, ownErr, c.note.Init.Check()) == nil && ns != own {
-		c.note.MountNS = ns
-	}
-}
-
-// members returns the pids of the container's processes: those in its cgroup, or
-// where it has none (rootless without delegation) those in its mount namespace.
-func (c *container) members() ([]int, error) {
-	cg := cgroups(c.note.Cgroups)
-	if cg.exists() || c.note.MountNS == "" {
-		return cg.processes()
-	}
-	all, err := reap.Processes()
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for pid, st := range all {
-		if st.State == 'Z' {
-			continue
-		}
-		ns, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/mnt")
-		if err == nil && ns == c.note.MountNS {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
 }
 
 // Remove removes what is kept of a container without processes.

@@ -63,7 +63,7 @@ func readState(dir string) (*state, error) {
 
 // load returns what is known of a container. fs.ErrNotExist: nothing.
 func (r *Runtime) load(id string) (*container, error) {
-	c := &container{runtime: r, id: id, killed: new(atomic.Bool)}
+	c := &container{runtime: r, id: id, killed: new(atomic.Bool), mountNS: new(heldMountNS)}
 	noteErr := r.base.Notes.Read(id, &c.note)
 	if noteErr != nil && !errors.Is(noteErr, fs.ErrNotExist) {
 		return nil, noteErr

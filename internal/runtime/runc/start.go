@@ -57,7 +57,7 @@ func (r *Runtime) prepare(b runtime.Bundle, spec *specs.Spec) (*container, error
 			return nil, fmt.Errorf("runc: start %s: %w", b.ID, err)
 		}
 	}
-	c := &container{runtime: r, id: b.ID, note: note{Note: contained.Note{Bundle: b.Dir}}, killed: new(atomic.Bool)}
+	c := &container{runtime: r, id: b.ID, note: note{Note: contained.Note{Bundle: b.Dir}}, killed: new(atomic.Bool), mountNS: new(heldMountNS)}
 	if spec.Linux != nil {
 		c.note.CgroupsPath = spec.Linux.CgroupsPath
 		for _, ns := range spec.Linux.Namespaces {
@@ -81,23 +81,38 @@ func (c *container) run(ctx context.Context, b runtime.Bundle) (*contained.Task,
 	opts := &gorunc.CreateOpts{
 		IO:      files{stdout: b.Stdout, stderr: b.Stderr},
 		PidFile: filepath.Join(b.Dir, pidFile),
-		Detach:  true,
 	}
+	failed := func(err error) error {
+		if ctx.Err() != nil {
+			return fmt.Errorf("runc: start %s: %w", c.id, ctx.Err())
+		}
+		if runCtx.Err() != nil {
+			return outlet.Errorf(errdefs.ErrUnavailable, "runc: start %s: runc did not finish within %v", c.id, r.cfg.StartTimeout)
+		}
+		return explain("start", c.id, log, err)
+	}
+	// Whose processes only the mount namespace tells must not run before that is
+	// known: it may leave others behind and be gone when runc returns.
+	inTwo := !c.note.OwnPIDs && mayLackCgroups()
 	err := durable.Do(durable.Runtime, "runc run", func() error {
+		if inTwo {
+			return r.command(log).Create(runCtx, c.id, b.Dir, opts)
+		}
+		opts.Detach = true
 		_, err := r.command(log).Run(runCtx, c.id, b.Dir, opts)
 		return err
 	})
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("runc: start %s: %w", c.id, ctx.Err())
-		}
-		if runCtx.Err() != nil {
-			return nil, outlet.Errorf(errdefs.ErrUnavailable, "runc: start %s: runc did not finish within %v", c.id, r.cfg.StartTimeout)
-		}
-		return nil, explain("start", c.id, log, err)
+		return nil, failed(err)
 	}
 	if err := c.identify(opts.PidFile); err != nil {
 		return nil, fmt.Errorf("runc: start %s: %w", c.id, err)
+	}
+	if inTwo {
+		err := durable.Do(durable.Runtime, "runc start", func() error { return r.command(log).Start(runCtx, c.id) })
+		if err != nil {
+			return nil, failed(err)
+		}
 	}
 	t, err := r.base.Watch(c.id, c)
 	if err != nil {
