@@ -270,7 +270,8 @@ func BenchmarkCreate(b *testing.B) {
 	}
 	slices.Sort(a)
 	slices.Sort(l)
-	b.ReportMetric(float64(a[len(a)/2].Milliseconds()), "ms/create")
-	b.ReportMetric(float64(l[len(l)/2].Milliseconds()), "ms/limit")
+	b.ReportMetric(float64(a[len(a)/2].Milliseconds()), "outlet-ms")
+	b.ReportMetric(float64(l[len(l)/2].Milliseconds()), "limit-ms")
 	b.ReportMetric(float64(a[len(a)/2])/float64(l[len(l)/2]), "ratio")
+	b.ReportMetric(0, "ns/op") // the sum of both says nothing
 }

@@ -1,15 +1,17 @@
 // Command benchreport reads what `go test -bench` prints from standard input,
-// passes it on, and ends with one table of the ratios that were measured beside
-// their aims, as Markdown. It judges nothing: the exit status says only whether
-// the benchmarks ran.
+// passes it on, and ends with one table, as Markdown: the ratios that were
+// measured beside their aims, and what else was reported. It judges nothing: the
+// exit status says only whether the benchmarks ran.
 package main
 
 import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,6 +37,7 @@ var line = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+(.*)$`)
 
 func run(in io.Reader, out io.Writer) (failed bool, err error) {
 	var results []result
+	var pkg string
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -43,7 +46,11 @@ func run(in io.Reader, out io.Writer) (failed bool, err error) {
 		if strings.HasPrefix(text, "FAIL") || strings.HasPrefix(text, "--- FAIL") {
 			failed = true
 		}
+		if path, ok := strings.CutPrefix(text, "pkg: "); ok {
+			pkg = prefix(path)
+		}
 		if r, ok := parse(text); ok {
+			r.name = pkg + r.name
 			results = append(results, r)
 		}
 	}
@@ -59,6 +66,16 @@ func run(in io.Reader, out io.Writer) (failed bool, err error) {
 		fmt.Fprintln(out, r)
 	}
 	return failed, nil
+}
+
+// prefix tells the benchmarks of a package from those of others. Those of
+// test/bench are about the whole and need none.
+func prefix(path string) string {
+	path = strings.TrimPrefix(path, "github.com/outletd/outlet/")
+	if path == "test/bench" {
+		return ""
+	}
+	return path + ": "
 }
 
 // parse reads a line of a benchmark's result.
@@ -79,73 +96,81 @@ func parse(text string) (result, bool) {
 	return r, true
 }
 
-// table makes the rows of all results that have a ratio or an aim.
+// table makes the rows of all results. What has neither a ratio nor an aim is
+// shown with what it reported, so that nothing that ran is missing.
 func table(results []result) []string {
 	var rows []string
 	for _, r := range results {
-		v := r.values
-		row := func(name, ours, beside, ratio, aim string, held bool) {
-			mark := ""
-			if aim != "" && !held {
-				mark = "**missed**"
-			}
-			rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", name, ours, beside, ratio, aim, mark))
-		}
-		unit := func(name, unit string) string {
-			if x, ok := v[name]; ok {
-				return number(x) + " " + unit
-			}
-			return ""
-		}
-		switch {
-		case has(v, "times-faster"):
-			row(r.name, unit("outlet-ms", "ms"), unit("dockerd-ms", "ms")+" (dockerd)", number(v["times-faster"])+" × faster",
-				"≥ "+number(v["times-aim"])+" ×", v["times-faster"] >= v["times-aim"])
-		case has(v, "ratio"):
-			ours, beside := unit("outlet-ms", "ms"), unit("limit-ms", "ms")
-			if ours == "" { // of a package that counts otherwise
-				ours, beside = unit("ms/create", "ms"), unit("ms/limit", "ms")
-			}
-			aim := ""
-			if has(v, "aim") {
-				aim = "≤ " + number(v["aim"])
-			}
-			row(r.name, ours, beside, number(v["ratio"]), aim, v["ratio"] <= v["aim"])
-		case has(v, "start/plain"):
-			row(r.name, unit("start-ms", "ms"), unit("plain-ms", "ms"), number(v["start/plain"]), "", true)
-		case has(v, "×plain"):
-			row(r.name, unit("µs/request", "µs"), "plain net/http", number(v["×plain"])+" × its throughput", "≥ 0.5 ×", v["×plain"] >= 0.5)
-		case has(v, "aim-ms"):
-			row(r.name, unit("outlet-ms", "ms"), "", "", "≤ "+unit("aim-ms", "ms"), v["outlet-ms"] <= v["aim-ms"])
-		case has(v, "aim-MB"):
-			row(r.name, unit("outlet-MB", "MB"), "", "", "≤ "+unit("aim-MB", "MB"), v["outlet-MB"] <= v["aim-MB"])
-		}
-		for _, more := range []string{"attached", "stop"} { // what was measured in passing
-			if aim := more + "-aim-ms"; has(v, aim) {
-				row(r.name+": "+more, unit(more+"-ms", "ms"), "", "", "≤ "+unit(aim, "ms"), v[more+"-ms"] <= v[aim])
-			}
-		}
-	}
-	return append(rows, calls(results)...)
-}
-
-// calls puts the client of plugins beside net/http: they are two benchmarks.
-func calls(results []result) []string {
-	var rows []string
-	for _, r := range results {
-		callers, ok := strings.CutPrefix(r.name, "Call/outlet/")
-		if !ok {
-			continue
-		}
-		for _, other := range results {
-			if other.name != "Call/nethttp/"+callers || other.values["calls/s"] == 0 {
-				continue
-			}
-			rows = append(rows, fmt.Sprintf("| Call, %s | %.0f calls/s | %.0f calls/s | %s × its throughput |  |  |", callers,
-				r.values["calls/s"], other.values["calls/s"], number(r.values["calls/s"]/other.values["calls/s"])))
-		}
+		rows = append(rows, r.rows()...)
 	}
 	return rows
+}
+
+// rows makes a row of what the result is about, and one of each thing that was
+// measured in passing.
+func (r result) rows() []string {
+	v := r.values
+	var rows []string
+	row := func(name, ours, beside, ratio, aim string, held bool) {
+		mark := ""
+		if aim != "" && !held {
+			mark = "**missed**"
+		}
+		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", name, ours, beside, ratio, aim, mark))
+	}
+	for _, more := range []string{"attached", "stop"} { // times with an aim
+		if aim := more + "-aim-ms"; has(v, aim) {
+			row(r.name+": "+more, r.unit(more, "ms"), "", "", "≤ "+r.unit(more+"-aim", "ms"), v[more+"-ms"] <= v[aim])
+		}
+	}
+	for _, more := range []string{"upgrade", "disk"} { // ratios with an aim
+		if aim := more + "-aim"; has(v, aim) {
+			row(r.name+": "+more, "", "", number(v[more+"-ratio"]), "≤ "+number(v[aim]), v[more+"-ratio"] <= v[aim])
+		}
+	}
+	passing := rows
+	rows = nil
+	switch {
+	case has(v, "times-faster"):
+		row(r.name, r.unit("outlet", "ms"), r.unit("dockerd", "ms")+" (dockerd)", number(v["times-faster"])+" × faster",
+			"≥ "+number(v["times-aim"])+" ×", v["times-faster"] >= v["times-aim"])
+	case has(v, "ratio"):
+		aim := ""
+		if has(v, "aim") {
+			aim = "≤ " + number(v["aim"])
+		}
+		row(r.name, r.any("outlet"), r.any("limit"), number(v["ratio"]), aim, v["ratio"] <= v["aim"])
+	case has(v, "×plain"):
+		row(r.name, number(v["µs/request"])+" µs", "plain net/http", number(v["×plain"])+" × its throughput", "≥ 0.5 ×", v["×plain"] >= 0.5)
+	case has(v, "aim-ms"), has(v, "aim-MB"):
+		ours, aim := r.any("outlet"), r.any("aim")
+		row(r.name, ours, "", "", "≤ "+aim, v["outlet-ms"] <= v["aim-ms"] && v["outlet-MB"] <= v["aim-MB"])
+	case len(passing) == 0:
+		var all []string
+		for _, unit := range slices.Sorted(maps.Keys(v)) {
+			all = append(all, number(v[unit])+" "+unit)
+		}
+		row(r.name, strings.Join(all, ", "), "", "", "", true)
+	}
+	return append(rows, passing...)
+}
+
+// unit shows what was reported as name in the unit, or nothing.
+func (r result) unit(name, unit string) string {
+	if x, ok := r.values[name+"-"+unit]; ok {
+		return number(x) + " " + unit
+	}
+	return ""
+}
+
+// any is unit with whatever unit it was that was reported.
+func (r result) any(name string) string {
+	for _, unit := range []string{"ms", "MB", "allocs"} {
+		if s := r.unit(name, unit); s != "" {
+			return s
+		}
+	}
+	return ""
 }
 
 func has(v map[string]float64, unit string) bool { _, ok := v[unit]; return ok }
