@@ -25,17 +25,41 @@ type GCStats struct {
 	Elapsed   time.Duration
 }
 
+// pauseCollector waits for a collection to end and keeps others from beginning.
+//
+// Whoever writes blobs or prepares snapshots within a transaction needs that:
+// containerd's stores take their lock within the transaction then and before
+// one elsewhere, which is safe only while nobody waits to have that lock alone.
+// Only collections do.
+func (s *Store) pauseCollector(ctx context.Context) (resume func(), err error) {
+	select {
+	case s.collector <- struct{}{}:
+		return func() { <-s.collector }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// tryPauseCollector is pauseCollector for who would rather do without than wait.
+func (s *Store) tryPauseCollector() (resume func(), ok bool) {
+	select {
+	case s.collector <- struct{}{}:
+		return func() { <-s.collector }, true
+	default:
+		return nil, false
+	}
+}
+
 // GC removes the blobs and snapshots that neither a record nor a running
 // operation holds, and interrupted downloads older than 24 hours. One runs at a
 // time; it never waits for an operation, and none waits for more than its short
 // moments in the database.
 func (s *Store) GC(ctx context.Context) (GCStats, error) {
-	select {
-	case s.collector <- struct{}{}:
-		defer func() { <-s.collector }()
-	case <-ctx.Done():
-		return GCStats{}, ctx.Err()
+	resume, err := s.pauseCollector(ctx) // any other
+	if err != nil {
+		return GCStats{}, err
 	}
+	defer resume()
 	start := time.Now()
 	// It is short, and half of one leaves more behind than there was.
 	ctx = s.Context(context.WithoutCancel(ctx))

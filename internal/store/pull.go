@@ -110,19 +110,20 @@ func (s *Store) Pull(ctx context.Context, r Remote, fetch Fetch, o PullOptions) 
 	if err := r.Check(o.Limits); err != nil {
 		return nil, err
 	}
-	a, err := s.leaseRemote(ctx, r)
+	a, stored, err := s.leaseRemote(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.pull(ctx, a, r, fetch, o); err != nil {
+	if err := s.pull(ctx, a, r, stored, fetch, o); err != nil {
 		return nil, errors.Join(err, a.Release(ctx))
 	}
 	return a, nil
 }
 
 // leaseRemote begins an artifact that holds all blobs of r, which may be there
-// already or not.
-func (s *Store) leaseRemote(ctx context.Context, r Remote) (*Artifact, error) {
+// already or not, and stores its documents with it in one transaction, unless
+// that would have to wait for a collection.
+func (s *Store) leaseRemote(ctx context.Context, r Remote) (a *Artifact, stored bool, err error) {
 	blobs := []digest.Digest{r.Manifest.Digest, r.Config.Digest}
 	for _, l := range r.Layers {
 		blobs = append(blobs, l.Digest)
@@ -131,11 +132,19 @@ func (s *Store) leaseRemote(ctx context.Context, r Remote) (*Artifact, error) {
 	for _, d := range blobs {
 		res = append(res, leases.Resource{ID: d.String(), Type: "content"})
 	}
-	return s.lease(ctx, res)
+	resume, ok := s.tryPauseCollector()
+	if !ok {
+		a, err = s.lease(ctx, res, nil)
+		return a, false, err
+	}
+	defer resume()
+	a, err = s.lease(ctx, res, func(ctx context.Context) error { return s.writeDocuments(ctx, r) })
+	return a, true, err
 }
 
-// lease begins an artifact that holds what is named.
-func (s *Store) lease(ctx context.Context, res []leases.Resource) (*Artifact, error) {
+// lease begins an artifact that holds what is named. also, if not nil, is done in
+// the same transaction.
+func (s *Store) lease(ctx context.Context, res []leases.Resource, also func(context.Context) error) (*Artifact, error) {
 	a := &Artifact{store: s, lease: operationLease + rand.Text()}
 	err := s.meta.Update(func(tx *bbolt.Tx) error {
 		ctx := boltutil.WithTransaction(s.Context(ctx), tx)
@@ -148,15 +157,18 @@ func (s *Store) lease(ctx context.Context, res []leases.Resource) (*Artifact, er
 				return err
 			}
 		}
+		if also != nil {
+			return also(ctx)
+		}
 		return nil
 	})
-	return a, err
+	return a, noting(&s.failed, err)
 }
 
 // Hold keeps what a record names until the artifact is released, even if the
 // record changes meanwhile.
 func (s *Store) Hold(ctx context.Context, r Record) (*Artifact, error) {
-	return s.lease(ctx, s.resources(&r))
+	return s.lease(ctx, s.resources(&r), nil)
 }
 
 // puller is the state of one pull.
@@ -173,7 +185,8 @@ type puller struct {
 	parallel chan struct{}
 }
 
-func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, fetch Fetch, o PullOptions) error {
+// pull does the work; stored says that the documents are in the store already.
+func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, stored bool, fetch Fetch, o PullOptions) error {
 	p := &puller{s: s, a: a, r: r, fetch: fetch, o: o, report: newReporter(r.Layers, o.Report)}
 	if o.Parallel <= 0 {
 		o.Parallel = defaultParallel
@@ -185,7 +198,9 @@ func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, fetch Fetch, o 
 	for range r.Layers {
 		p.begun, p.arrived = append(p.begun, make(chan struct{})), append(p.arrived, make(chan struct{}))
 	}
-	work.Go(func() error { return s.putDocuments(ctx, r) })
+	if !stored {
+		work.Go(func() error { return s.putDocuments(ctx, r) })
+	}
 	work.Go(func() error { return p.download(ctx, work) })
 	var applied rootfs.Applied
 	work.Go(func() (err error) {
@@ -205,30 +220,31 @@ func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, fetch Fetch, o 
 }
 
 // putDocuments stores the manifest and the config in one transaction.
-//
-// No collection may run meanwhile: the content store's writers take its lock
-// within the transaction here and before one elsewhere, which is safe only while
-// nobody waits to have that lock alone. Only collections do.
 func (s *Store) putDocuments(ctx context.Context, r Remote) error {
-	select {
-	case s.collector <- struct{}{}:
-		defer func() { <-s.collector }()
-	case <-ctx.Done():
-		return ctx.Err()
+	resume, err := s.pauseCollector(ctx)
+	if err != nil {
+		return err
 	}
-	return s.meta.Update(func(tx *bbolt.Tx) error {
-		ctx := boltutil.WithTransaction(s.Context(ctx), tx)
-		for _, doc := range []struct {
-			of  ocispec.Descriptor
-			raw []byte
-		}{{r.Manifest, r.RawManifest}, {r.Config, r.RawConfig}} {
-			desc := ocispec.Descriptor{Digest: doc.of.Digest, Size: int64(len(doc.raw))}
-			if err := content.WriteBlob(ctx, s.Content(), "document-"+rand.Text(), bytes.NewReader(doc.raw), desc); err != nil {
-				return err
-			}
-		}
-		return nil
+	defer resume()
+	err = s.meta.Update(func(tx *bbolt.Tx) error {
+		return s.writeDocuments(boltutil.WithTransaction(s.Context(ctx), tx), r)
 	})
+	return noting(&s.failed, err)
+}
+
+// writeDocuments does it in the transaction of ctx, while the collector is
+// paused.
+func (s *Store) writeDocuments(ctx context.Context, r Remote) error {
+	for _, doc := range []struct {
+		of  ocispec.Descriptor
+		raw []byte
+	}{{r.Manifest, r.RawManifest}, {r.Config, r.RawConfig}} {
+		desc := ocispec.Descriptor{Digest: doc.of.Digest, Size: int64(len(doc.raw))}
+		if err := content.WriteBlob(ctx, s.Content(), "document-"+rand.Text(), bytes.NewReader(doc.raw), desc); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PutManifest stores a manifest made here and returns the artifact that holds

@@ -86,9 +86,10 @@ func (s *Store) Get(ctx context.Context, id string) (r Record, err error) {
 // writable root filesystem, and makes the record the owner of both. It returns
 // the record as stored: Version, Generation (1), Rootfs, ConfigDigest, Layers
 // and Manifest are set by it, and CreatedAt if it is zero. A taken name is
-// errdefs.ErrAlreadyExists. If Add fails nothing refers to what it made and the
-// next [Store.GC] removes it; art stays until [Artifact.Release].
-func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err error) {
+// errdefs.ErrAlreadyExists. If Add fails nothing refers to what it made, which
+// the next [Store.GC] removes, and art stays until [Artifact.Release]; else art
+// is released.
+func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (Record, error) {
 	if err := checkID(r.ID); err != nil {
 		return Record{}, err
 	}
@@ -104,20 +105,62 @@ func (s *Store) Add(ctx context.Context, r Record, art *Artifact) (_ Record, err
 		r.CreatedAt = time.Now().UTC()
 	}
 	art.Describe(&r)
-	if r.Rootfs, err = s.PrepareRootfs(ctx, art, r.ID, r.Generation); err != nil {
+	add := s.addInTurn
+	if s.snap == Overlay {
+		if resume, ok := s.tryPauseCollector(); ok {
+			defer resume()
+			add = s.addAtOnce
+		}
+	}
+	if err := add(ctx, &r, art); err != nil {
 		return Record{}, err
 	}
-	err = s.meta.Update(func(tx *bbolt.Tx) error {
-		if recordBucket(tx).Get([]byte(r.ID)) != nil {
-			return outlet.Errorf(errdefs.ErrAlreadyExists, "plugin %s already exists", r.ID)
+	return s.Get(context.WithoutCancel(ctx), r.ID)
+}
+
+// addAtOnce prepares the root filesystem within the transaction of the record,
+// which takes a third of the syncs. Nobody else can write meanwhile, so that must
+// be quick, and the collector be paused.
+func (s *Store) addAtOnce(ctx context.Context, r *Record, art *Artifact) error {
+	err := s.meta.Update(func(tx *bbolt.Tx) (err error) {
+		r.Rootfs, err = s.PrepareRootfs(boltutil.WithTransaction(ctx, tx), art, r.ID, r.Generation)
+		if err != nil {
+			return err
 		}
-		return s.putRecord(ctx, tx, &r, "")
+		return s.addRecord(ctx, tx, r, art)
 	})
 	if err != nil {
-		ctx := art.context(context.WithoutCancel(ctx))
-		return Record{}, errors.Join(err, s.snapshots().Remove(ctx, r.Rootfs))
+		// The transaction is undone, what the snapshotter made is not.
+		s.failed.Store(true)
 	}
-	return s.Get(context.WithoutCancel(ctx), r.ID)
+	return err
+}
+
+// addInTurn is addAtOnce for all snapshotters and times.
+func (s *Store) addInTurn(ctx context.Context, r *Record, art *Artifact) (err error) {
+	if r.Rootfs, err = s.PrepareRootfs(ctx, art, r.ID, r.Generation); err != nil {
+		return err
+	}
+	if err := s.meta.Update(func(tx *bbolt.Tx) error { return s.addRecord(ctx, tx, r, art) }); err != nil {
+		return errors.Join(err, s.snapshots().Remove(art.context(context.WithoutCancel(ctx)), r.Rootfs))
+	}
+	return nil
+}
+
+// addRecord writes a new record, which from then on holds what art held.
+func (s *Store) addRecord(ctx context.Context, tx *bbolt.Tx, r *Record, art *Artifact) error {
+	if recordBucket(tx).Get([]byte(r.ID)) != nil {
+		return outlet.Errorf(errdefs.ErrAlreadyExists, "plugin %s already exists", r.ID)
+	}
+	if err := s.putRecord(ctx, tx, r, ""); err != nil {
+		return err
+	}
+	ctx = boltutil.WithTransaction(s.Context(ctx), tx)
+	err := durable.Do(durable.Leases, art.lease, func() error { return s.leases.Delete(ctx, leases.Lease{ID: art.lease}) })
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // Update changes a record: change is given the record as it is and what it
