@@ -43,5 +43,5 @@ func ExampleRequiredPrivileges() {
 	}
 	// Output:
 	// network: [host]: it may use the network of the host
-	// mount: [/dev]: it may mount the host directory /dev into the plugin
+	// mount: [/dev]: it may mount this directory of the host into the plugin
 }

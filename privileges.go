@@ -110,8 +110,9 @@ func comparePrivileges(a, b Privilege) int {
 	return slices.Compare(a.Value, b.Value)
 }
 
-// Words says in plain words what granting p means. A privilege that is not
-// known is shown as it is.
+// Words says in plain words what granting p means. It is to be read beside p's
+// name and value, and repeats neither. Of a privilege that is not known there is
+// nothing more to say, and it is empty.
 func Words(p Privilege) string {
 	value := strings.Join(p.Value, ", ")
 	switch p.Name {
@@ -122,7 +123,7 @@ func Words(p Privilege) string {
 		case "none":
 			return "gets a network of its own that reaches nothing"
 		}
-		return fmt.Sprintf("asks for the network %q, and gets a network of its own that reaches nothing", value)
+		return "is no network that is known: gets one of its own that reaches nothing"
 	case privilegeIPC:
 		return "may use the shared memory and message queues of the host's processes"
 	case privilegePID:
@@ -133,13 +134,13 @@ func Words(p Privilege) string {
 		if value == "" {
 			return "may use a device of the host that is not chosen yet"
 		}
-		return fmt.Sprintf("may use the host device %s", value)
+		return "may use this device of the host"
 	case privilegeAllDevices:
 		return "may use every device of the host, its disks and memory among them"
 	case privilegeCapabilities:
 		return capabilityWords(p.Value)
 	}
-	return fmt.Sprintf("%s: %s", p.Name, value)
+	return ""
 }
 
 func mountWords(source string) string {
@@ -149,9 +150,9 @@ func mountWords(source string) string {
 	case "/":
 		return "may mount the whole file system of the host into the plugin"
 	case "/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock":
-		return fmt.Sprintf("may use the engine's socket %s, and through it the whole host", source)
+		return "may use the engine's socket, and through it the whole host"
 	}
-	return fmt.Sprintf("may mount the host directory %s into the plugin", source)
+	return "may mount this directory of the host into the plugin"
 }
 
 // capabilityMeanings are those that are asked for often or weigh much.
@@ -171,14 +172,19 @@ var capabilityMeanings = map[string]string{
 }
 
 func capabilityWords(caps []string) string {
-	words := make([]string, len(caps))
-	for i, c := range caps {
-		words[i] = c
+	var words []string
+	for _, c := range caps {
 		if m, ok := capabilityMeanings[c]; ok {
-			words[i] = fmt.Sprintf("%s (%s)", c, m)
+			words = append(words, m)
 		}
 	}
-	return "has additional capabilities: " + strings.Join(words, ", ")
+	switch {
+	case len(words) == 0:
+		return "see capabilities(7)"
+	case len(words) < len(caps):
+		words = append(words, "more, see capabilities(7)")
+	}
+	return "may " + strings.Join(words, "; ")
 }
 
 // Notes says what else about the config somebody who grants privileges may want

@@ -119,22 +119,29 @@ func TestWords(t *testing.T) {
 	}{
 		{outlet.Privilege{Name: "network", Value: []string{"host"}}, "may use the network of the host"},
 		{outlet.Privilege{Name: "network", Value: []string{"none"}}, "gets a network of its own that reaches nothing"},
-		{outlet.Privilege{Name: "network", Value: []string{"x"}}, `asks for the network "x", and gets a network of its own that reaches nothing`},
+		{outlet.Privilege{Name: "network", Value: []string{"x"}}, "is no network that is known: gets one of its own that reaches nothing"},
 		{outlet.Privilege{Name: "host ipc namespace", Value: []string{"true"}}, "may use the shared memory and message queues of the host's processes"},
 		{outlet.Privilege{Name: "host pid namespace", Value: []string{"true"}}, "may see and signal all processes of the host"},
-		{outlet.Privilege{Name: "mount", Value: []string{"/x"}}, "may mount the host directory /x into the plugin"},
+		{outlet.Privilege{Name: "mount", Value: []string{"/x"}}, "may mount this directory of the host into the plugin"},
 		{outlet.Privilege{Name: "mount", Value: []string{""}}, "may mount a host directory into the plugin that is not chosen yet"},
 		{outlet.Privilege{Name: "mount", Value: []string{"/"}}, "may mount the whole file system of the host into the plugin"},
-		{outlet.Privilege{Name: "mount", Value: []string{"/var/run/docker.sock"}}, "may use the engine's socket /var/run/docker.sock, and through it the whole host"},
-		{outlet.Privilege{Name: "device", Value: []string{"/dev/fuse"}}, "may use the host device /dev/fuse"},
+		{outlet.Privilege{Name: "mount", Value: []string{"/var/run/docker.sock"}}, "may use the engine's socket, and through it the whole host"},
+		{outlet.Privilege{Name: "device", Value: []string{"/dev/fuse"}}, "may use this device of the host"},
 		{outlet.Privilege{Name: "device", Value: []string{""}}, "may use a device of the host that is not chosen yet"},
 		{outlet.Privilege{Name: "allow-all-devices", Value: []string{"true"}}, "may use every device of the host, its disks and memory among them"},
-		{outlet.Privilege{Name: "capabilities", Value: []string{"CAP_SYS_ADMIN", "CAP_X"}}, "has additional capabilities: CAP_SYS_ADMIN (administer the system, for example mount), CAP_X"},
-		{outlet.Privilege{Name: "new", Value: []string{"a", "b"}}, "new: a, b"},
+		{outlet.Privilege{Name: "capabilities", Value: []string{"CAP_SYS_ADMIN"}}, "may administer the system, for example mount"},
+		{outlet.Privilege{Name: "capabilities", Value: []string{"CAP_SYS_ADMIN", "CAP_X", "CAP_BPF"}}, "may administer the system, for example mount; run programs in the kernel; more, see capabilities(7)"},
+		{outlet.Privilege{Name: "capabilities", Value: []string{"CAP_X"}}, "see capabilities(7)"},
+		{outlet.Privilege{Name: "new", Value: []string{"a", "b"}}, ""},
 	}
 	for _, tt := range tests {
 		if got := outlet.Words(tt.privilege); got != tt.want {
 			t.Errorf("%+v: %q, want %q", tt.privilege, got, tt.want)
+		}
+		for _, v := range tt.privilege.Value { // "host" and "/" are words, too
+			if len(v) > 4 && strings.Contains(tt.want, v) {
+				t.Errorf("%+v: %q repeats the value", tt.privilege, tt.want)
+			}
 		}
 	}
 }

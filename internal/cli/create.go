@@ -140,11 +140,7 @@ func printPrivileges(ctx context.Context, env *Env, c *client.Client, name strin
 	}
 	fmt.Fprintf(env.Err, "Plugin %q has the following privileges once it is enabled:\n", name)
 	for _, p := range list {
-		fmt.Fprintf(env.Err, " - %s: %v", oneLine(p.Name), p.Value)
-		if p.Words != "" {
-			fmt.Fprintf(env.Err, " (%s)", oneLine(p.Words))
-		}
-		fmt.Fprintln(env.Err)
+		printPrivilege(env.Err, p.Name, p.Value, p.Words)
 	}
 }
 

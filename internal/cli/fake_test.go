@@ -356,7 +356,7 @@ func (d *fakeDaemon) create(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *fakeDaemon) privileges(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, []map[string]any{{"Name": "mount", "Description": "host path to mount", "Value": []string{"/dev"}, "Words": "may use /dev of the host"}})
+	return answer(w, []map[string]any{{"Name": "mount", "Description": "host path to mount", "Value": []string{"/dev"}, "Words": "may use what the host has there"}})
 }
 
 func (d *fakeDaemon) logs(w http.ResponseWriter, r *http.Request, p *outlet.Plugin) error {

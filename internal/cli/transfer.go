@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -93,11 +94,11 @@ func (p privileges) ask(ctx context.Context, env *Env) (bool, error) {
 	if len(added) > 0 {
 		fmt.Fprintf(env.Err, "Plugin %q is requesting the following privileges:\n", p.plugin)
 		for _, w := range p.wants {
-			mark := ""
+			words := outlet.Words(w)
 			if p.had != nil && !slices.ContainsFunc(added, func(a outlet.Privilege) bool { return same(a, w) }) {
-				mark = ", as before"
+				words = strings.TrimPrefix(words+", as before", ", ")
 			}
-			printPrivilege(env.Err, w.Name, w.Value, outlet.Words(w)+mark)
+			printPrivilege(env.Err, w.Name, w.Value, words)
 		}
 		for _, n := range p.notes {
 			fmt.Fprintf(env.Err, "Note: %s\n", oneLine(n))

@@ -217,3 +217,42 @@ func TestErrorsOfSeveralAreALineEach(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 }
+
+func TestAPromptSaysEachThingOnce(t *testing.T) {
+	mount := outlet.Privilege{Name: "mount", Value: []string{"/srv"}}
+	caps := outlet.Privilege{Name: "capabilities", Value: []string{"CAP_SYS_ADMIN"}}
+	other := outlet.Privilege{Name: "unheard of", Value: []string{"yes", "no"}}
+	tests := map[string]struct {
+		had, wants outlet.Privileges
+		want       string
+	}{
+		"a first install": {nil, outlet.Privileges{mount, caps, other}, `Plugin "p" is requesting the following privileges:
+ - mount: [/srv]
+     may mount this directory of the host into the plugin
+ - capabilities: [CAP_SYS_ADMIN]
+     may administer the system, for example mount
+ - unheard of: [yes no]
+Do you grant the above permissions? [y/N] `},
+		"an upgrade": {outlet.Privileges{other, mount}, outlet.Privileges{caps, other}, `Plugin "p" is requesting the following privileges:
+ - capabilities: [CAP_SYS_ADMIN]
+     may administer the system, for example mount
+ - unheard of: [yes no]
+     as before
+Plugin "p" does not request any more:
+ - mount: [/srv]
+     may mount this directory of the host into the plugin
+Do you grant the above permissions? [y/N] `},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			yes, err := privileges{plugin: "p", had: tt.had, wants: tt.wants}.ask(t.Context(), &Env{In: strings.NewReader("y\n"), Err: &out})
+			if err != nil || !yes {
+				t.Fatal(yes, err)
+			}
+			if d := cmp.Diff(tt.want, out.String()); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
