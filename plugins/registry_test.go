@@ -679,22 +679,46 @@ func TestClosedRegistryRefuses(t *testing.T) {
 	}
 }
 
-func TestWatchTellsOfChanges(t *testing.T) {
+func TestWatchTellsOfEveryChangeSinceItsFirstCall(t *testing.T) {
 	tr := newTree(t)
 	r := tr.registry()
-	ctx, cancel := context.WithCancel(t.Context())
-	changed, done := make(chan struct{}, 100), make(chan error, 1)
-	go func() { done <- r.Watch(ctx, func() { changed <- struct{}{} }) }()
-	time.Sleep(50 * time.Millisecond)
-	for _, path := range []string{filepath.Join(tr.a, "x.spec"), filepath.Join(tr.b, "y/y.json")} {
-		tr.write(path, "tcp://h:1")
-		select {
-		case <-changed:
-		case <-time.After(5 * time.Second):
-			t.Fatalf("nobody said that %s appeared", path)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	found := make(chan []string)
+	done := make(chan error, 1)
+	watching, stop := context.WithCancel(ctx)
+	go func() {
+		done <- r.Watch(watching, func() {
+			names, _ := r.Scan()
+			select {
+			case found <- names:
+			case <-watching.Done():
+			}
+		})
+	}()
+	// Nothing is written until the call before has been seen, so that each has to
+	// be told by a call of its own.
+	await := func(want ...string) {
+		t.Helper()
+		for {
+			select {
+			case names := <-found:
+				if slices.Equal(names, want) {
+					return
+				}
+			case <-ctx.Done():
+				t.Fatalf("nobody said that there is %q", want)
+			}
 		}
 	}
-	cancel()
+	await()
+	tr.write(filepath.Join(tr.a, "x.spec"), "tcp://h:1")
+	await("x")
+	tr.write(filepath.Join(tr.b, "y/y.spec"), "tcp://h:1")
+	await("x", "y")
+	must(t, os.Remove(filepath.Join(tr.a, "x.spec")))
+	await("y")
+	stop()
 	must(t, <-done)
 }
 

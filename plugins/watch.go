@@ -70,13 +70,16 @@ func (s *session) close() {
 	}
 }
 
-// Watch calls changed whenever something changes in the plugin directories,
-// once for several changes in quick succession, until ctx ends. It returns nil
-// then, and an error that matches ErrClosed if the registry was closed.
+// Watch calls changed once when it has begun to watch the plugin directories,
+// and whenever something changes in them, once for several changes in quick
+// succession, until ctx ends. Who reads the directories in changed, and not
+// before, misses nothing. It returns nil when ctx ends, and an error that matches
+// ErrClosed if the registry was closed.
 func (r *Registry) Watch(ctx context.Context, changed func()) error {
 	s := r.watch.open(r.dirs(), "")
 	defer s.close()
 	event := s.next()
+	changed()
 	for {
 		select {
 		case <-ctx.Done():

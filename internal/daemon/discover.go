@@ -120,11 +120,16 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// watchLegacy tells of v1 plugins that appear and go, until ctx ends.
+// watchLegacy tells of v1 plugins that appear and go, until ctx ends. Those that
+// are there when it begins are no news.
 func (d *daemon) watchLegacy(ctx context.Context) {
-	known := d.legacyNow()
+	var known map[string]legacyFile
 	err := d.legacy.Watch(ctx, func() {
 		now := d.legacyNow()
+		if known == nil { // nothing had been read yet, and nothing is missed from now on
+			known = now
+			return
+		}
 		for name, p := range known {
 			if _, ok := now[name]; !ok {
 				d.legacyEvent("vanish", p)
