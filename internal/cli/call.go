@@ -31,7 +31,11 @@ PLUGIN is a managed plugin, or one that somebody else runs (v1). METHOD is the
 path of the request, for example VolumeDriver.List. The body is JSON as an
 argument, from a file, or from standard input; without one the request is empty.
 On a terminal the answer is indented. What the plugin says is not translated:
-paths in it are those the plugin sees.`,
+paths in it are those the plugin sees.
+
+A v1 plugin is only sent methods of what it implements, and Plugin.Activate,
+which asks it for that. Managed plugins do not have to know Plugin.Activate:
+what they implement is in their configuration.`,
 		Example: `  outlet call example/dirvol VolumeDriver.List
   outlet call example/dirvol VolumeDriver.Create '{"Name": "v1"}'
   outlet call example/dirvol VolumeDriver.Create @create.json`,

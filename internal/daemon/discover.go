@@ -107,7 +107,7 @@ func (b backend) capabilities(ctx context.Context, d plugins.Definition) ([]stri
 	}
 	defer c.CloseIdleConnections()
 	var m plugins.Manifest
-	err = c.CallContext(ctx, "Plugin.Activate", nil, &m, plugins.WithRetryBudget(-1))
+	err = c.CallContext(ctx, activate, nil, &m, plugins.WithRetryBudget(-1))
 	return m.Implements, err
 }
 

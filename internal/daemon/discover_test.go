@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/outletd/outlet"
@@ -87,6 +88,35 @@ func TestDiscoverShowsWhatIsThereNow(t *testing.T) {
 	}
 	if p := found.Plugins[3]; p.Reachable || !strings.Contains(p.Error, "connection refused") {
 		t.Errorf("a dead plugin: %+v", p)
+	}
+}
+
+func TestTheHandshakeOfAV1PluginCanBeCalled(t *testing.T) {
+	dir := testutil.TempDir(t)
+	legacy := legacyIn(t, dir)
+	b := backend{legacy: legacy}
+	p := pluginstest.Start(t, filepath.Join(dir, "two.sock"), "NetworkDriver", "IpamDriver")
+	if _, err := legacy.Get(t.Context(), "two", "IpamDriver"); err != nil {
+		t.Fatal(err)
+	}
+	p.Reply("Plugin.Activate", map[string]any{"Implements": []string{"authz"}})
+	status, answer, err := b.activate(t.Context(), "two", nil)
+	if got := strings.TrimSpace(string(answer)); err != nil || status != 200 || got != `{"Implements":["authz"]}` {
+		t.Errorf("%d %s %v: not what the plugin says now", status, answer, err)
+	}
+	p.Fail("Plugin.Activate", 500, "no license")
+	if status, answer, err := b.activate(t.Context(), "two", nil); err != nil || status != 500 || !strings.Contains(string(answer), "no license") {
+		t.Errorf("%d %s %v: not what the plugin says", status, answer, err)
+	}
+	if _, err := legacy.Get(t.Context(), "two", "IpamDriver"); err != nil {
+		t.Errorf("what was known of the plugin is changed: %v", err)
+	}
+	if _, _, err := b.activate(t.Context(), "nobody", nil); !errdefs.IsNotFound(err) {
+		t.Errorf("a plugin that is not there: %v", err)
+	}
+	p.Close()
+	if _, _, err := b.activate(t.Context(), "two", nil); err == nil {
+		t.Errorf("a plugin that has ended: %v", err)
 	}
 }
 

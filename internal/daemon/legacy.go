@@ -100,15 +100,41 @@ type backend struct {
 }
 
 // Call sends one request to a managed plugin of that name, or, if there is
-// none, to a v1 plugin.
+// none, to a v1 plugin that serves what the method belongs to. The handshake of
+// v1 plugins belongs to nothing, so each of them can be asked for it.
 func (b backend) Call(ctx context.Context, name, method string, body []byte) (int, []byte, error) {
 	status, answer, err := b.Manager.Call(ctx, name, method, body)
 	if !errdefs.IsNotFound(err) {
 		return status, answer, err
+	}
+	if method == activate {
+		return b.activate(ctx, name, body)
 	}
 	p, lerr := b.legacy.Get(ctx, name, subsystemOf(method))
 	if lerr != nil {
 		return 0, nil, legacyError(name, lerr)
 	}
 	return p.Client().CallRaw(ctx, method, body)
+}
+
+// activate is the handshake of v1 plugins (docs/spec/v1-plugins.md §3.1).
+const activate = "Plugin.Activate"
+
+// activate sends the handshake to a v1 plugin, whether or not it was active
+// before, and whatever it says. Nothing that is known of the plugin changes.
+func (b backend) activate(ctx context.Context, name string, body []byte) (int, []byte, error) {
+	d, err := b.legacy.Lookup(name)
+	if err != nil {
+		return 0, nil, legacyError(name, err)
+	}
+	c, err := plugins.NewClient(d.Addr, d.TLS)
+	if err != nil {
+		return 0, nil, legacyError(name, err)
+	}
+	defer c.Close() //nolint:errcheck // cannot fail
+	status, answer, err := c.CallRaw(ctx, activate, body, plugins.WithRetryBudget(-1))
+	if err != nil {
+		return 0, nil, legacyError(name, err)
+	}
+	return status, answer, nil
 }

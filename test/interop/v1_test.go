@@ -334,6 +334,10 @@ func TestOutletUsesV1Plugins(t *testing.T) {
 	d.Outlet("volume", "unmount", "notes").OK()
 	d.Outlet("volume", "rm", "notes").OK()
 	d.Outlet("call", "nobody", "VolumeDriver.List").Refused(`plugin "nobody" not found`)
+	if got := d.Outlet("call", "dirvol", "Plugin.Activate").OK(); got != `{"Implements":["VolumeDriver"]}` {
+		t.Errorf("handshake: %s", got)
+	}
+	d.Outlet("call", "dirvol", "NetworkDriver.GetCapabilities").Refused("dirvol", "NetworkDriver")
 
 	// A managed plugin of the same name comes first, even while it is disabled.
 	d.Outlet("create", "dirvol", daemontest.Dirvol(t)).OK()
