@@ -298,6 +298,12 @@ func (c *Config) validate() error {
 		}
 		*dir.path = abs
 	}
+	if c.V1SocketDir != "" {
+		errs = append(errs, lookupDir("v1-socket-dir", &c.V1SocketDir))
+	}
+	for i := range c.V1SpecDirs {
+		errs = append(errs, lookupDir("v1-spec-dirs", &c.V1SpecDirs[i]))
+	}
 	if c.DataRoot == c.ExecRoot {
 		errs = append(errs, invalid("data-root and exec-root must not be the same directory (%s)", c.DataRoot))
 	}
@@ -339,6 +345,20 @@ func (c *Config) validate() error {
 		errs = append(errs, invalid("plugins: limits must not be negative"))
 	}
 	return errors.Join(errs...)
+}
+
+// lookupDir makes the path of a directory that others put things into absolute.
+// It may appear later.
+func lookupDir(key string, path *string) error {
+	abs, err := filepath.Abs(*path)
+	if err != nil || *path == "" {
+		return invalid("%s: %q is not a path", key, *path)
+	}
+	if st, err := os.Stat(abs); err == nil && !st.IsDir() {
+		return invalid("%s: %s is not a directory", key, abs)
+	}
+	*path = abs
+	return nil
 }
 
 func invalid(format string, args ...any) error {

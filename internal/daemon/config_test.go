@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,9 @@ func TestConfigRefusesWhatCannotBeMeant(t *testing.T) {
 		"a negative timeout":                    {`{"stop-timeout": "-1s"}`, nil, "negative duration"},
 		"a size with an unknown unit":           {`{"plugins": {"memory": "64q"}}`, nil, "not a size"},
 		"one directory for two purposes":        {`{"data-root": "/x", "exec-root": "/x"}`, nil, "must not be the same directory"},
+		"a file to look for sockets in":         {`{"v1-socket-dir": "/proc/self/status"}`, nil, "v1-socket-dir: /proc/self/status is not a directory"},
+		"a file to look for spec files in":      {`{"v1-spec-dirs": ["/", "/proc/self/status"]}`, nil, "v1-spec-dirs: /proc/self/status is not a directory"},
+		"no path to look for spec files in":     {`{"v1-spec-dirs": ["/", ""]}`, nil, `v1-spec-dirs: "" is not a path`},
 		"a snapshotter that is not one of ours": {`{"snapshotter": "zfs"}`, nil, "neither overlayfs nor native"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,6 +83,23 @@ func TestConfigRefusesWhatCannotBeMeant(t *testing.T) {
 				t.Errorf("%v is not an invalid argument", err)
 			}
 		})
+	}
+}
+
+func TestPathsMeanTheSameWhereverTheDaemonGoes(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	c, err := load(t, `{"data-root": "lib", "exec-root": "./run", "v1-socket-dir": "sockets/", "v1-spec-dirs": ["a", "/b/../c"]}`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := append([]string{c.DataRoot, c.ExecRoot, c.V1SocketDir}, c.V1SpecDirs...)
+	want := []string{dir + "/lib", dir + "/run", dir + "/sockets", dir + "/a", "/c"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if c, err = load(t, `{"v1-spec-dirs": []}`, nil); err != nil || c.V1SocketDir != "" || c.V1SpecDirs == nil {
+		t.Errorf("Docker's places and none: %q, %q, %v", c.V1SocketDir, c.V1SpecDirs, err)
 	}
 }
 
