@@ -57,7 +57,10 @@ func (s *Service) checkVolume(ctx context.Context, name string, held func(string
 		return nil, err
 	}
 	defer unlock()
-	rec, _ := s.record(name)
+	rec, _, err := s.current(ctx, name)
+	if err != nil {
+		return nil, err
+	}
 	var found []outlet.Problem
 	// mend reports a problem and, if that is wanted, tries to end it.
 	mend := func(kind, detail string, f func() error) {

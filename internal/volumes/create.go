@@ -40,7 +40,10 @@ func (s *Service) Create(ctx context.Context, c outlet.VolumeCreate) (outlet.Vol
 	}
 	defer unlock()
 
-	rec, recorded := s.record(c.Name)
+	rec, recorded, err := s.current(ctx, c.Name)
+	if err != nil {
+		return outlet.Volume{}, err
+	}
 	d, err := s.driverToCreate(ctx, c, rec)
 	if err != nil {
 		return outlet.Volume{}, err
@@ -155,7 +158,10 @@ func (s *Service) Remove(ctx context.Context, name string, force bool) error {
 	}
 	defer unlock()
 
-	rec, recorded := s.record(name)
+	rec, recorded, err := s.current(ctx, name)
+	if err != nil {
+		return err
+	}
 	if len(rec.active()) > 0 {
 		return outlet.Errorf(errdefs.ErrConflict, "remove %s: volume is in use - [%s]", name, rec.ids())
 	}

@@ -40,7 +40,11 @@ func (s *Service) Mount(ctx context.Context, name, id string) (mountpoint, mount
 	}
 	defer unlock()
 
-	if rec, ok := s.record(name); ok {
+	rec, ok, err := s.current(ctx, name)
+	if err != nil {
+		return "", "", err
+	}
+	if ok {
 		if i := rec.mount(id); i >= 0 && !rec.Mounts[i].Pending {
 			if err := s.mounted(ctx, rec, i); err != nil {
 				return "", "", fmt.Errorf("mount %s: %w", name, err)
@@ -52,11 +56,11 @@ func (s *Service) Mount(ctx context.Context, name, id string) (mountpoint, mount
 	if err != nil {
 		return "", "", err
 	}
-	rec := f.rec
+	rec = f.rec
 	if rec.Driver == "" {
 		rec = Record{Name: name, Driver: f.driver.Name}
 	}
-	m := Mount{ID: id, Since: s.cfg.Now().UTC(), Instance: f.driver.Instance, Pending: true}
+	m := Mount{ID: id, Since: s.cfg.Now().UTC(), Plugin: f.driver.ID, Instance: f.driver.Instance, Pending: true}
 	mounted, err := s.mount(ctx, f.driver, rec, m)
 	if err != nil {
 		return "", "", fmt.Errorf("mount %s: %w", name, err)
@@ -188,7 +192,10 @@ func (s *Service) Unmount(ctx context.Context, name, id string) error {
 	}
 	defer unlock()
 
-	rec, _ := s.record(name)
+	rec, _, err := s.current(ctx, name)
+	if err != nil {
+		return err
+	}
 	active := rec.active()
 	switch {
 	case len(active) == 0:

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/volumes"
 )
 
@@ -232,6 +233,71 @@ func TestAPluginThatIsAwayIsToldOfAnUnmountWhenItIsBack(t *testing.T) {
 			}
 			if got := m.heldBy("a:latest"); len(got) > 0 {
 				t.Errorf("held by %q", got)
+			}
+		})
+	}
+}
+
+func TestMountsAreGoneWithTheirPlugin(t *testing.T) {
+	ctx := t.Context()
+	for name, tt := range map[string]struct {
+		do   func(t *testing.T, m *machine, p *plugin)
+		want []string // calls of the new plugin
+	}{
+		"when another of the name is ready": {func(t *testing.T, m *machine, p *plugin) {
+			if err := m.Remount(ctx, p.driver(true)); err != nil {
+				t.Error(err)
+			}
+		}, nil},
+		"when the daemon starts": {func(t *testing.T, m *machine, _ *plugin) {
+			m.restartDaemon(t)
+			m.Hold(ctx)
+			if got := m.heldBy("a:latest"); len(got) > 0 {
+				t.Errorf("held by %q", got)
+			}
+			m.Restore(ctx)
+		}, nil},
+		"when it is unmounted": {func(t *testing.T, m *machine, _ *plugin) {
+			wantError(t, m.Unmount(ctx, "v", "id"), errdefs.ErrNotFound, "the volume is not mounted")
+		}, nil},
+		"when the volume is removed": {func(t *testing.T, m *machine, _ *plugin) {
+			if err := m.Remove(ctx, "v", false); err != nil {
+				t.Error(err)
+			}
+		}, []string{"Remove v"}},
+		"when it is mounted under the same id": {func(t *testing.T, m *machine, p *plugin) {
+			if got := mount(t, m, "v", "id"); got != filepath.Join(p.dir, "prop/v") {
+				t.Errorf("mounted at %s", got)
+			}
+			if err := m.Unmount(ctx, "v", "id"); err != nil {
+				t.Error(err)
+			}
+		}, []string{"Mount v id", "Unmount v id"}},
+		"when it is looked for": {func(t *testing.T, m *machine, _ *plugin) {
+			held := func(string) ([]outlet.Holder, bool) { return nil, true }
+			if problems, err := m.Check(ctx, held, false); err != nil || len(problems) > 0 {
+				t.Errorf("%v, %v", problems, err)
+			}
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, startPlugin(t, "a:latest", "v"))
+			mount(t, m, "v", "id")
+			m.events = nil
+			p := startPlugin(t, "a:latest", "v")
+			m.replace(p)
+			tt.do(t, m, p)
+			if got := p.called(); !slices.Equal(got, tt.want) {
+				t.Errorf("the new plugin is asked %q, want %q", got, tt.want)
+			}
+			if got := m.heldBy("a:latest"); len(got) > 0 {
+				t.Errorf("held by %q", got)
+			}
+			if got := m.journal(t, "v"); len(got) > 0 {
+				t.Errorf("journal %q", got)
+			}
+			if len(m.events) == 0 || !strings.HasPrefix(m.events[0], "unmount") {
+				t.Errorf("the first event is no unmount: %q", m.events)
 			}
 		})
 	}

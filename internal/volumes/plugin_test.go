@@ -200,7 +200,7 @@ func (p *plugin) driver(managed bool) volumes.Driver {
 		Scope: scopedpath.Identity(),
 	}
 	if managed {
-		d.ID = "id-of-" + p.name
+		d.ID = "id-of-" + filepath.Base(p.dir) // another plugin of the name is another
 		d.Scope = scopedpath.Scope{Root: p.dir + "/root", PropagatedMount: "/mnt", PropagatedDir: p.dir + "/prop"}
 	}
 	return d
@@ -281,6 +281,15 @@ func (h *host) disable(name string, disabled bool) {
 	if disabled {
 		delete(h.holders, name)
 	}
+}
+
+// replace is what removing a plugin by force, and creating and enabling another
+// under its name, are to a host.
+func (h *host) replace(p *plugin) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.managed[p.name] = p
+	delete(h.holders, p.name)
 }
 
 func (h *host) heldBy(name string) []string {

@@ -29,6 +29,9 @@ type Mount struct {
 	Since time.Time
 	// Mountpoint is where the volume is on the host.
 	Mountpoint string `json:",omitempty"`
+	// Plugin is the id of the managed plugin that made the mount, "" for a v1
+	// plugin. What another plugin of the name has is not this mount.
+	Plugin string `json:",omitempty"`
 	// Instance is the run of the plugin's process that made the mount
 	// ([Driver.Instance]).
 	Instance string `json:",omitempty"`
@@ -45,6 +48,10 @@ type Mount struct {
 func (m Mount) gone(d Driver) bool {
 	return m.Instance != "" && d.Instance != "" && m.Instance != d.Instance
 }
+
+// lost says whether the mount went with the plugin that made it, which d has
+// taken the name of.
+func (m Mount) lost(d Driver) bool { return m.Plugin != "" && m.Plugin != d.ID }
 
 // Clone returns a copy that shares nothing with r.
 func (r Record) Clone() Record {
@@ -75,6 +82,17 @@ func (r Record) ids() string {
 		ids = append(ids, m.ID)
 	}
 	return strings.Join(ids, ", ")
+}
+
+// leave takes the mounts out of r that were lost to d, and returns them.
+func (r *Record) leave(d Driver) (lost []Mount) {
+	r.Mounts = slices.DeleteFunc(r.Mounts, func(m Mount) bool {
+		if m.lost(d) {
+			lost = append(lost, m)
+		}
+		return m.lost(d)
+	})
+	return lost
 }
 
 // Store keeps records on disk. What was saved or deleted without an error is so

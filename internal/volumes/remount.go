@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -14,6 +15,11 @@ import (
 // What it cannot find, [Service.Restore] reports.
 func (s *Service) Hold(ctx context.Context) {
 	for _, r := range s.all() {
+		d, err := s.cfg.Plugins.Lookup(ctx, r.Driver, capabilityName)
+		if err != nil {
+			continue // as above
+		}
+		r.leave(d)
 		if active := r.active(); len(active) > 0 {
 			_, _ = s.cfg.Plugins.Acquire(ctx, r.Driver, capabilityName, holder(r.Name, active[0].Since)) // as above
 		}
@@ -31,6 +37,9 @@ func (s *Service) Restore(ctx context.Context) {
 			continue
 		}
 		d, err := s.lookup(ctx, r.Driver)
+		if err == nil {
+			r.leave(d)
+		}
 		if active := r.active(); err == nil && d.ID != "" && len(active) > 0 {
 			d, err = s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(r.Name, active[0].Since))
 		}
@@ -78,7 +87,8 @@ const remountsAtOnce = 4
 // Remount is to be called whenever the plugin d became ready: after it was
 // enabled, restarted or found running. Its volumes hold it again, and the mounts
 // that an earlier run of it made, and which are gone with that, are made again
-// under their ids. Mounts of this very run are left alone.
+// under their ids. Mounts of this very run are left alone, and those of another
+// plugin that had the name before d are gone with it.
 //
 // What fails is in the error, and is tried again at the next time.
 func (s *Service) Remount(ctx context.Context, d Driver) error {
@@ -115,6 +125,9 @@ func (s *Service) remount(ctx context.Context, d Driver, name string) error {
 	if rec.Driver != d.Name || len(rec.Mounts) == 0 {
 		return nil // it was unmounted while this waited
 	}
+	if rec, err = s.leave(ctx, d, rec); err != nil || len(rec.Mounts) == 0 {
+		return err
+	}
 	errs := []error{s.settle(ctx, d, &rec)}
 	for i, m := range rec.Mounts {
 		if m.Pending || d.Instance != "" && m.Instance == d.Instance {
@@ -130,6 +143,42 @@ func (s *Service) remount(ctx context.Context, d Driver, name string) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// current is the record of a volume, without mounts that went with the plugin
+// that made them. The volume's lock is held.
+func (s *Service) current(ctx context.Context, name string) (Record, bool, error) {
+	rec, ok := s.record(name)
+	if slices.ContainsFunc(rec.Mounts, func(m Mount) bool { return m.Plugin != "" }) {
+		d, err := s.cfg.Plugins.Lookup(ctx, rec.Driver, capabilityName)
+		if err == nil { // otherwise there is no other plugin
+			if _, err := s.leave(ctx, d, rec); err != nil {
+				return rec, ok, err
+			}
+			rec, ok = s.record(name)
+		}
+	}
+	return rec, ok, nil
+}
+
+// leave forgets the mounts of rec that were lost to d, says so, and returns what
+// is left. The volume's lock is held. Nobody has to be told to end them: a plugin
+// is removed once its processes are gone, and with it what they mounted.
+func (s *Service) leave(ctx context.Context, d Driver, rec Record) (Record, error) {
+	lost := rec.leave(d)
+	if len(lost) == 0 {
+		return rec, nil
+	}
+	if err := s.save(ctx, rec); err != nil {
+		return rec, err
+	}
+	for _, m := range lost {
+		s.log.WarnContext(ctx, "a mount is gone with the plugin that made it", "volume", rec.Name, "plugin", rec.Driver, "plugin_id", m.Plugin, "id", m.ID)
+		if !m.Pending {
+			s.event(ActionUnmount, found{driver: d, rec: rec}.show(rec.Name, ""), "id", m.ID)
+		}
+	}
+	return rec, nil
 }
 
 // settle has the plugin end the mounts nobody counts on. Those for which that

@@ -85,6 +85,28 @@ func TestAKilledPluginComesBackWithItsData(t *testing.T) {
 	}
 }
 
+func TestAPluginIsNotHeldByThoseOfItsPredecessor(t *testing.T) {
+	d := daemontest.Start(t)
+	context := daemontest.Dirvol(t)
+	for _, start := range []string{"", "again"} {
+		d.Outlet("create", "dirvol", context).OK()
+		d.Outlet("enable", "dirvol").OK()
+		if start != "" {
+			d.Stop()
+			d.Start()
+		}
+		if got := d.Outlet("inspect", "--format", "{{json .Status.Holders}}", "dirvol").OK(); got != "[]" && got != "null" {
+			t.Errorf("held by %s", got)
+		}
+		d.Outlet("disable", "dirvol").OK()
+		d.Outlet("enable", "dirvol").OK()
+		d.Outlet("volume", "create", "-d", "dirvol", "notes").OK()
+		d.Outlet("volume", "mount", "notes").OK()
+		d.Outlet("disable", "dirvol").Refused("in use by volume notes")
+		d.Outlet("rm", "-f", "dirvol").OK()
+	}
+}
+
 func TestASecondDaemonOnTheSameRootIsRefused(t *testing.T) {
 	d := daemontest.Start(t)
 	second := d.Args()
