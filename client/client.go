@@ -111,7 +111,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	}
 	tc := tls.Client(conn, c.tls)
 	if err := tc.HandshakeContext(ctx); err != nil {
-		conn.Close() //nolint:errcheck // the handshake's error says more
+		conn.Close() // the handshake's error says more
 		return nil, connectError(ctx, c.host, err)
 	}
 	return tc, nil

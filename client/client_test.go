@@ -27,24 +27,24 @@ import (
 // serve runs a daemon of one handler on a unix socket.
 func serve(t *testing.T, h http.HandlerFunc) *Client {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ot") // short: a socket's path has 107 bytes
+	dir, err := os.MkdirTemp("", "ot") //nolint:usetesting // short: a socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) }) //nolint:errcheck // a test
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "o.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}} //nolint:gosec // a test
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
 	srv.Start()
 	t.Cleanup(srv.Close)
 	c, err := New(Options{Host: socket})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() }) //nolint:errcheck // never fails
+	t.Cleanup(func() { c.Close() }) // never fails
 	return c
 }
 
@@ -121,7 +121,7 @@ func TestAnErrorWithoutATextStillSaysSomething(t *testing.T) {
 		c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(502)
-			io.WriteString(w, body) //nolint:errcheck // a test
+			io.WriteString(w, body)
 		})
 		if _, err := c.Info(t.Context()); err == nil || err.Error() != want {
 			t.Errorf("%q: %v", body, err)
@@ -196,7 +196,7 @@ func TestNobodyListeningSaysHowToStartADaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	l.Close() //nolint:errcheck // a test
+	l.Close()
 	for _, path := range []string{filepath.Join(dir, "none.sock"), stale} {
 		c, err := New(Options{Host: path})
 		if err != nil {
@@ -230,7 +230,7 @@ func TestADaemonThatHangsUpIsNamed(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		conn.Close() //nolint:errcheck // a test
+		conn.Close()
 	})
 	_, err := c.Info(t.Context())
 	if !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), "the daemon at "+c.host.Address) {
@@ -295,7 +295,7 @@ func TestNamesArriveAsTheyAre(t *testing.T) {
 func TestAnEarlyRefusalIsReadWhileMuchIsLeftToSend(t *testing.T) {
 	for range 20 { // it used to be a matter of luck
 		c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-			io.ReadFull(r.Body, make([]byte, 100)) //nolint:errcheck // a test
+			io.ReadFull(r.Body, make([]byte, 100))
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Connection", "close")
 			w.WriteHeader(409)
@@ -334,7 +334,7 @@ type uncomparable []string
 func (u uncomparable) Error() string { return strings.Join(u, ", ") }
 
 func TestASourceMayFailWithAnyError(t *testing.T) {
-	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }) //nolint:errcheck // a test
+	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 	_, _, err := c.Create(t.Context(), "x", &failing{uncomparable{"bad", "header"}}, outlet.CreateOptions{})
 	if u := uncomparable(nil); !errors.As(err, &u) {
 		t.Errorf("got %v", err)
@@ -346,10 +346,10 @@ type failing struct{ err error }
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestCreateEndsWithItsContext(t *testing.T) {
-	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }) //nolint:errcheck // a test
+	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
-	defer w.Close() //nolint:errcheck // always nil
+	defer w.Close() // always nil
 	time.AfterFunc(20*time.Millisecond, cancel)
 	if _, _, err := c.Create(ctx, "x", r, outlet.CreateOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
@@ -409,7 +409,7 @@ func TestTheCallersErrorEndsAStream(t *testing.T) {
 }
 
 func TestALineWithoutAnEndIsBounded(t *testing.T) {
-	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.Copy(w, io.LimitReader(zeros{}, 64<<20)) }) //nolint:errcheck // a test
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.Copy(w, io.LimitReader(zeros{}, 64<<20)) })
 	err := c.Logs(t.Context(), "x", outlet.LogOptions{}, func(outlet.LogEntry) error { return nil })
 	if !errors.Is(err, errdefs.ErrResourceExhausted) {
 		t.Errorf("got %v", err)
@@ -418,7 +418,7 @@ func TestALineWithoutAnEndIsBounded(t *testing.T) {
 
 func TestCallGivesThePluginsStatusAndAnswer(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body) //nolint:errcheck // a test
+		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Outlet-Plugin-Status", r.URL.Query().Get("method"))
 		fmt.Fprintf(w, "%s %q", r.Header.Get("Content-Type"), body)
 	})
@@ -439,7 +439,7 @@ func TestSettingsChooseTheirRoute(t *testing.T) {
 	type sent struct{ path, body string }
 	var got sent
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body) //nolint:errcheck // a test
+		body, _ := io.ReadAll(r.Body)
 		got = sent{r.URL.Path, string(body)}
 		w.WriteHeader(204)
 	})
@@ -483,7 +483,7 @@ func TestTLSIsSpokenOverTCP(t *testing.T) {
 		if _, err := c.Ping(t.Context()); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", name, err)
 		}
-		c.Close() //nolint:errcheck // never fails
+		c.Close() // never fails
 	}
 }
 

@@ -38,7 +38,7 @@ func (c *Client) Events(ctx context.Context, o EventOptions, each func(outlet.Me
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close() // only read from
 	return lines(ctx, resp.Body, func(line []byte) error {
 		var m outlet.Message
 		// A daemon may frame its events with record separators.

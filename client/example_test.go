@@ -26,7 +26,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // never fails
+	defer c.Close() // never fails
 
 	plugins, err := c.List(ctx, outlet.ListFilter{})
 	if err != nil {

@@ -53,12 +53,12 @@ func (c *Client) Exec(ctx context.Context, name string, p outlet.Process) (exitC
 	}
 	conn, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok || resp.StatusCode != http.StatusSwitchingProtocols {
-		resp.Body.Close() //nolint:errcheck // only read from
+		resp.Body.Close() // only read from
 		return 0, errors.New("the daemon did not open a connection to the process")
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // ends the process
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends the process
 	defer stop()
-	defer conn.Close() //nolint:errcheck // the process has ended
+	defer conn.Close() // the process has ended
 
 	w := &frameWriter{w: conn}
 	start, err := json.Marshal(struct {

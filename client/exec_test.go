@@ -27,7 +27,7 @@ func execDaemon(t *testing.T, f func(rw io.ReadWriter)) *Client {
 			t.Error(err)
 			return
 		}
-		defer conn.Close() //nolint:errcheck // a test
+		defer conn.Close()
 		fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: outlet-exec\r\n\r\n")
 		f(struct {
 			io.Reader
@@ -37,7 +37,7 @@ func execDaemon(t *testing.T, f func(rw io.ReadWriter)) *Client {
 }
 
 func frame(kind byte, payload string) string {
-	h := binary.BigEndian.AppendUint32([]byte{kind, 0, 0, 0}, uint32(len(payload))) //nolint:gosec // a test
+	h := binary.BigEndian.AppendUint32([]byte{kind, 0, 0, 0}, uint32(len(payload)))
 	return string(h) + payload
 }
 
@@ -62,7 +62,7 @@ func TestExecCarriesAllStreamsAndTheExitCode(t *testing.T) {
 			case frameStdin:
 				input.Write(payload)
 			case frameStdinEnd:
-				io.WriteString(rw, frame(frameStdout, input.String())+frame(99, "new")+frame(frameStderr, "oh")+frame(frameStdout, "!")+frame(frameExit, `{"ExitCode":137}`)) //nolint:errcheck // a test
+				io.WriteString(rw, frame(frameStdout, input.String())+frame(99, "new")+frame(frameStderr, "oh")+frame(frameStdout, "!")+frame(frameExit, `{"ExitCode":137}`))
 				return
 			}
 		}
@@ -99,12 +99,12 @@ func TestExecErrorsAreErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := execDaemon(t, func(rw io.ReadWriter) {
-				io.WriteString(rw, tt.sends) //nolint:errcheck // a test
+				io.WriteString(rw, tt.sends)
 			})
 			p := outlet.Process{Args: []string{"x"}}
 			if errors.Is(tt.class, io.ErrClosedPipe) {
 				_, w := io.Pipe()
-				w.Close() //nolint:errcheck // always nil
+				w.Close() // always nil
 				p.Stdout = w
 			}
 			_, err := c.Exec(t.Context(), "x", p)

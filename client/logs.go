@@ -32,7 +32,7 @@ func (c *Client) Logs(ctx context.Context, name string, o outlet.LogOptions, eac
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close() // only read from
 	return lines(ctx, resp.Body, func(line []byte) error {
 		var e outlet.LogEntry
 		if err := json.Unmarshal(line, &e); err != nil {

@@ -204,7 +204,7 @@ func (c *Client) Call(ctx context.Context, name, method string, body []byte) (st
 	if err != nil {
 		return 0, nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close() // only read from
 	status = http.StatusOK
 	if s := resp.Header.Get("Outlet-Plugin-Status"); s != "" {
 		if status, err = strconv.Atoi(s); err != nil {

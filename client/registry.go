@@ -126,7 +126,7 @@ func (c *Client) transfer(ctx context.Context, path string, q url.Values, o outl
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close() // only read from
 	err = lines(ctx, resp.Body, func(line []byte) error {
 		var l struct {
 			ID             string                          `json:"id"`

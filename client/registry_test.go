@@ -93,7 +93,7 @@ func TestRemoteAndLogin(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/auth"):
-			b, _ := io.ReadAll(r.Body) //nolint:errcheck // what is missing is missed below
+			b, _ := io.ReadAll(r.Body) // what is missing is missed below
 			if string(b) != `{"username":"u","password":"p"}` {
 				w.WriteHeader(http.StatusUnauthorized)
 				fmt.Fprint(w, `{"message":"no"}`)

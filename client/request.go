@@ -78,7 +78,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		return nil, c.exchangeError(ctx, err)
 	}
 	if err := statusError(resp); err != nil {
-		resp.Body.Close() //nolint:errcheck // only read from
+		resp.Body.Close() // only read from
 		return nil, err
 	}
 	return resp, nil
@@ -123,7 +123,7 @@ func statusError(resp *http.Response) error {
 		return nil
 	}
 	e := &Error{Status: resp.StatusCode}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxError)) //nolint:errcheck // the status alone is an answer
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxError)) // the status alone is an answer
 	if t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); t == "application/json" {
 		var m struct{ Message string }
 		if json.Unmarshal(body, &m) == nil {
@@ -140,7 +140,7 @@ func statusError(resp *http.Response) error {
 
 // decode reads an answer of one JSON value into v and closes it.
 func decode(resp *http.Response, v any) error {
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close() // only read from
 	data, err := readBounded(resp.Body)
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func decode(resp *http.Response, v any) error {
 // may have, so that the connection can be used again.
 func drop(resp *http.Response) {
 	io.CopyN(io.Discard, resp.Body, maxError) //nolint:errcheck // only to keep the connection
-	resp.Body.Close()                         //nolint:errcheck // only read from
+	resp.Body.Close()                         // only read from
 }
 
 func readBounded(r io.Reader) ([]byte, error) {
@@ -227,10 +227,10 @@ func compareVersions(a, b string) int {
 	for i := range max(len(as), len(bs)) {
 		var x, y uint64
 		if i < len(as) {
-			x, _ = strconv.ParseUint(as[i], 10, 31) //nolint:errcheck // checkVersion saw it
+			x, _ = strconv.ParseUint(as[i], 10, 31) // checkVersion saw it
 		}
 		if i < len(bs) {
-			y, _ = strconv.ParseUint(bs[i], 10, 31) //nolint:errcheck // checkVersion saw it
+			y, _ = strconv.ParseUint(bs[i], 10, 31) // checkVersion saw it
 		}
 		if x != y {
 			if x < y {
@@ -257,7 +257,7 @@ func filters(f map[string][]string) url.Values {
 	if len(out) == 0 {
 		return nil
 	}
-	data, _ := json.Marshal(out) //nolint:errcheck,errchkjson // strings and booleans always encode
+	data, _ := json.Marshal(out) // strings and booleans always encode
 	return url.Values{"filters": {string(data)}}
 }
 

@@ -71,7 +71,7 @@ func streamError(line []byte) error {
 		} `json:"errorDetail"`
 	}
 	if json.Unmarshal(line, &m) != nil || (m.Error == nil && m.ErrorDetail == nil) {
-		return nil
+		return nil //nolint:nilerr // it is no error, whatever else it is
 	}
 	e := &Error{}
 	if m.Error != nil {

@@ -63,9 +63,9 @@ type PluginCounts struct{ Total, Enabled, Running int }
 
 // Ping asks whether a daemon is there.
 func (c *Client) Ping(ctx context.Context) (Ping, error) {
-	resp, err := c.send(ctx, request{method: http.MethodHead, path: "/_ping"})
-	if _, refused := err.(*Error); refused { //nolint:errorlint // made by send just now, never wrapped
-		resp, err = c.send(ctx, request{method: http.MethodGet, path: "/_ping"})
+	resp, err := c.send(ctx, request{method: http.MethodHead, path: "/_ping"}) //nolint:bodyclose // drop closes it
+	if _, refused := err.(*Error); refused {                                   //nolint:errorlint // made by send just now, never wrapped
+		resp, err = c.send(ctx, request{method: http.MethodGet, path: "/_ping"}) //nolint:bodyclose // as above
 	}
 	if err != nil {
 		return Ping{}, err

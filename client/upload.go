@@ -35,13 +35,13 @@ func (c *Client) upload(ctx context.Context, r request, v any) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()                                      //nolint:errcheck // the answer was read, or the error is known
-	stop := context.AfterFunc(ctx, func() { conn.Close() }) //nolint:errcheck // ends both directions
+	defer conn.Close()                                      // the answer was read, or the error is known
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends both directions
 	defer stop()
 
 	go func() { // ends with the body or the connection, whichever is first
 		if req.Write(conn) != nil && body.failure() != nil {
-			conn.Close() //nolint:errcheck // nobody shall wait for the rest
+			conn.Close() // nobody shall wait for the rest
 		}
 	}()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), req)

@@ -86,7 +86,7 @@ func (w *waitingClient) try(ctx context.Context, call func(context.Context, *plu
 			if !w.u.socketGone(ctx, p) {
 				return err
 			}
-			w.u.restartUnreachable(p)
+			w.u.restartUnreachable(p) //nolint:contextcheck // goes on when this call has ended
 			select {
 			case <-changed:
 			case <-w.u.ended:

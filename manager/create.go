@@ -33,7 +33,7 @@ func (m *Manager) Create(ctx context.Context, name string, archive io.Reader, o 
 	defer leave()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(m.ctx, cancel)()
+	defer context.AfterFunc(m.ctx, cancel)() //nolint:contextcheck // ends with the manager, too
 	free, err := m.reserve(name)
 	if err != nil {
 		return outlet.Plugin{}, nil, err

@@ -85,7 +85,7 @@ func (m *Manager) createFromRemoteImage(ctx context.Context, name string, want o
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
-	repo, err := m.registry.Open(ref, registry.Options{Auth: o.Remote.Auth, Header: o.Remote.Header})
+	repo, err := m.registry.Open(ctx, ref, registry.Options{Auth: o.Remote.Auth, Header: o.Remote.Header})
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}

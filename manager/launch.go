@@ -71,7 +71,7 @@ func (u *unit) resume(ctx context.Context, rec store.Record) (Task, error) {
 	}
 	out, err := u.output()
 	if err == nil {
-		err = out.Resume()
+		err = out.Resume() //nolint:contextcheck // the output is read for as long as the plugin runs
 	}
 	if err != nil {
 		return nil, errors.Join(err, u.endFailed(ctx, task))
@@ -93,7 +93,7 @@ func (u *unit) start(ctx context.Context, rec store.Record) (Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.Stdout, b.Stderr, err = out.Begin(); err != nil {
+	if b.Stdout, b.Stderr, err = out.Begin(); err != nil { //nolint:contextcheck // as for Resume
 		return nil, err
 	}
 	began := u.m.now()
@@ -256,12 +256,12 @@ func clearDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("clear %s: %w", dir, err)
 	}
-	defer root.Close() //nolint:errcheck // only a descriptor
+	defer root.Close() // only a descriptor
 	d, err := root.Open(".")
 	if err != nil {
 		return fmt.Errorf("clear %s: %w", dir, err)
 	}
-	defer d.Close() //nolint:errcheck // as above
+	defer d.Close() // as above
 	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return fmt.Errorf("clear %s: %w", dir, err)

@@ -165,7 +165,7 @@ type Manager struct {
 
 	revision atomic.Uint64 // see Revision
 
-	ctx    context.Context // of everything that runs until Close
+	ctx    context.Context //nolint:containedctx // of everything that runs until Close, beside its cancel
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	gc     chan struct{} // has room for one: a collection is due

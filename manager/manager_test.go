@@ -157,7 +157,7 @@ func TestFailedEnableSaysWhyAndLeavesThePluginDisabled(t *testing.T) {
 				t.Errorf("left %+v", p.Status)
 			}
 			for _, dir := range []string{f.pathsOf(p.ID).bundle, f.pathsOf(p.ID).sockets} {
-				if _, err := os.Stat(dir); !os.IsNotExist(err) { //nolint:forbidigo // a test
+				if _, err := os.Stat(dir); !os.IsNotExist(err) {
 					t.Errorf("%s was left", dir)
 				}
 			}

@@ -45,7 +45,7 @@ func (m *Manager) Push(ctx context.Context, name string, o outlet.RemoteOptions,
 	if err != nil {
 		return outlet.Pushed{}, outlet.Errorf(errdefs.ErrInvalidArgument, "invalid name: %s", pl.Name)
 	}
-	repo, err := m.registry.Open(ref, registry.Options{Auth: o.Auth, Header: o.Header})
+	repo, err := m.registry.Open(ctx, ref, registry.Options{Auth: o.Auth, Header: o.Header})
 	if err != nil {
 		return outlet.Pushed{}, err
 	}

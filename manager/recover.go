@@ -68,7 +68,7 @@ func (m *Manager) Open(ctx context.Context) error {
 	m.wg.Go(m.runGC)
 	m.clearStrays(ctx, records)
 	for _, rec := range records {
-		if err := m.restore(rec); err != nil {
+		if err := m.restore(rec); err != nil { //nolint:contextcheck // what it begins goes on until Close
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func (m *Manager) restore(rec store.Record) error {
 			u.wg.Go(func() {
 				defer unlock()
 				select {
-				case <-stopped:
+				case <-stopped: //nolint:errcheck // the unit shows how it went
 				case <-u.ended:
 				}
 			})

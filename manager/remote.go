@@ -50,7 +50,7 @@ func (m *Manager) openRemote(ctx context.Context, complete string, o outlet.Remo
 			return nil, err
 		}
 	}
-	repo, err := m.registry.Open(ref, registry.Options{Auth: o.Auth, Header: o.Header})
+	repo, err := m.registry.Open(ctx, ref, registry.Options{Auth: o.Auth, Header: o.Header})
 	if err != nil {
 		return nil, err
 	}

@@ -154,7 +154,7 @@ func TestAStartRemovesOnlyWhatIsItsOwn(t *testing.T) {
 		t.Error(err)
 	}
 	for _, d := range []string{"x/p/0123456789ab", "x/b/0123456789ab"} {
-		if _, err := os.Stat(filepath.Join(dir, d)); !os.IsNotExist(err) { //nolint:forbidigo // a test
+		if _, err := os.Stat(filepath.Join(dir, d)); !os.IsNotExist(err) {
 			t.Errorf("%s was left", d)
 		}
 	}

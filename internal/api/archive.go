@@ -60,7 +60,7 @@ func (s *Server) savePlugins(w http.ResponseWriter, r *http.Request) error {
 	}
 	st := s.openStream(w, r, "application/x-tar")
 	defer st.close()
-	err = b.Save(st.ctx, q["plugin"], streamWriter{st})
+	err = b.Save(st.ctx, q["plugin"], streamWriter{st}) //nolint:contextcheck // the answer's context ends with the request's
 	if err == nil || !st.started {
 		return err
 	}

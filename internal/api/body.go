@@ -114,7 +114,7 @@ func readJSON(r *http.Request, out any) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	switch err := dec.Decode(out); {
-	case err == io.EOF: //nolint:errorlint // exactly what Decode returns
+	case err == io.EOF: // exactly what Decode returns
 		return invalid("invalid JSON: got EOF while reading request body")
 	case err != nil:
 		return invalid("invalid JSON: %w", err)

@@ -74,7 +74,7 @@ func isItself(e, class error) bool {
 	if e == class { //nolint:errorlint // what e wraps is looked at later
 		return true
 	}
-	is, ok := e.(interface{ Is(error) bool }) //nolint:errorlint // as above
+	is, ok := e.(interface{ Is(error) bool }) // as above
 	return ok && is.Is(class)
 }
 

@@ -57,7 +57,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	defer func() { sub.Close(); <-done }()
 
 	if err := st.start(); err != nil {
-		return nil //nolint:nilerr // the client is gone
+		return nil // the client is gone
 	}
 	return s.sendEvents(st, sub)
 }
@@ -72,7 +72,7 @@ func (s *Server) sendEvents(st *stream, sub *events.Subscription) error {
 			// A proper end would say that there was nothing more.
 			panic(http.ErrAbortHandler)
 		case err == io.EOF || st.ctx.Err() != nil: //nolint:errorlint // Next documents io.EOF itself
-			return nil
+			return nil //nolint:nilerr // its end, or the client's
 		case err != nil:
 			return err
 		}
@@ -84,7 +84,7 @@ func (s *Server) sendEvents(st *stream, sub *events.Subscription) error {
 			b = append([]byte{recordSeparator}, b...)
 		}
 		if st.write(b, !sub.Pending()) != nil {
-			return nil // the client is gone
+			return nil //nolint:nilerr // the client is gone
 		}
 	}
 }

@@ -81,11 +81,11 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("upgrade the connection: %w", err)
 	}
 	defer s.conns.release(conn)
-	defer conn.Close() //nolint:errcheck // what was to be sent was sent before
+	defer conn.Close() // what was to be sent was sent before
 
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	defer cancel(nil)
-	stop := context.AfterFunc(s.life, func() { cancel(errClosed) })
+	stop := context.AfterFunc(s.life, func() { cancel(errClosed) }) //nolint:contextcheck // the session ends with the server, too
 	defer stop()
 	x := &execSession{
 		server: s, request: r, name: name, conn: conn, in: rw.Reader,
@@ -137,7 +137,7 @@ func (x *execSession) serve(ctx context.Context, header http.Header) {
 	}
 	start, err := x.readStart()
 	if err != nil {
-		x.finish(0, err)
+		x.finish(0, err) //nolint:contextcheck // logs with the request's
 		return
 	}
 	_ = x.conn.SetDeadline(time.Time{})
@@ -160,7 +160,7 @@ func (x *execSession) serve(ctx context.Context, header http.Header) {
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause // what ended it says more than that it was ended
 	}
-	x.finish(code, err)
+	x.finish(code, err) //nolint:contextcheck // as above
 	// The client sees the last frame and closes; closing first could destroy
 	// what it has not read yet.
 	_ = x.conn.SetReadDeadline(time.Now().Add(goodbye))

@@ -65,7 +65,7 @@ func (c *execClient) rest() (stdout, stderr string, t frameType, last string) {
 	var out, errOut bytes.Buffer
 	for {
 		typ, payload, err := readFrame(c.r)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			_ = c.conn.Close()
 			return out.String(), errOut.String(), t, last
 		}

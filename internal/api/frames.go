@@ -45,7 +45,7 @@ func readFrame(r io.Reader) (frameType, []byte, error) {
 	}
 	payload := make([]byte, n)
 	if _, err := io.ReadFull(r, payload); err != nil {
-		if err == io.EOF { //nolint:errorlint // exactly what ReadFull returns
+		if err == io.EOF { // exactly what ReadFull returns
 			err = io.ErrUnexpectedEOF
 		}
 		return 0, nil, fmt.Errorf("read a frame: %w", err)

@@ -99,12 +99,12 @@ func TestSlowHeadersAreCut(t *testing.T) {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s.Serve(l) })
 	defer serving.Wait()
-	defer s.Shutdown(context.Background()) //nolint:errcheck // the test is over
+	defer s.Shutdown(context.Background()) // the test is over
 	c, err := net.Dial("unix", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // the test is over
+	defer c.Close() // the test is over
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	stop := make(chan struct{})
 	var writing sync.WaitGroup
@@ -159,12 +159,12 @@ func TestAThousandRequestsAtOnce(t *testing.T) {
 				errs <- err
 				return
 			}
-			defer c.Close() //nolint:errcheck // read to its end
+			defer c.Close() // read to its end
 			target := []string{"/plugins", "/plugins/foo/bar/json", "/volumes", "/info"}[i%4]
 			_, _ = io.WriteString(c, "GET "+target+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 			b, err := io.ReadAll(c)
 			if err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 ") {
-				errs <- fmt.Errorf("%q, %v", b, err)
+				errs <- fmt.Errorf("%q, %v", b, err) //nolint:errorlint // err may be nil
 			}
 		})
 	}
@@ -422,12 +422,12 @@ func TestAServerErrorIsToldInFullToTheDaemonsOwnUser(t *testing.T) {
 	g.do("GET", "/plugins", "", "").checkError(t, 500, "open /var/lib/outlet/x: i/o error")
 	// Over TCP nobody knows who asks.
 	tcp := g.serve("tcp", "127.0.0.1:0").String()
-	res, err := http.Get("http://" + tcp + "/plugins") //nolint:noctx // one request of a test
+	res, err := http.Get("http://" + tcp + "/plugins") // one request of a test
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer http.DefaultClient.CloseIdleConnections()
-	defer res.Body.Close() //nolint:errcheck // read to its end
+	defer res.Body.Close() // read to its end
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func (g *rig) send(req *http.Request) answer {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end
+	defer res.Body.Close() // read to its end
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		g.t.Fatal(err)

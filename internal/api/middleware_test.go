@@ -102,7 +102,7 @@ func TestTLS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer res.Body.Close() //nolint:errcheck // not read
+			defer res.Body.Close() // not read
 			if res.StatusCode != c.status || res.Proto != "HTTP/1.1" {
 				t.Errorf("%s %d", res.Proto, res.StatusCode)
 			}

@@ -84,7 +84,7 @@ func (p *progressStream) end(err error) error {
 		p.w.Header().Del("Docker-Plugin-Name")
 		return err
 	case p.r.Context().Err() != nil || p.st.broken:
-		return nil
+		return nil //nolint:nilerr // nobody would read it
 	}
 	code := status(err)
 	p.s.log.LogAttrs(p.r.Context(), slog.LevelInfo, "request failed after its answer began",

@@ -160,8 +160,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, q url.Values, n
 	p := s.openProgress(w, r, ours)
 	defer p.close()
 	p.header("Docker-Plugin-Name", have.Name)
-	_, err = backend.Upgrade(p.st.ctx, have.ID, q.Get("remote"), o, p.tell)
-	return p.end(err)
+	_, err = backend.Upgrade(p.st.ctx, have.ID, q.Get("remote"), o, p.tell) //nolint:contextcheck // the answer's context ends with the request's
+	return p.end(err)                                                       //nolint:contextcheck // as above
 }
 
 // pullRequest reads what pull and upgrade have in common.

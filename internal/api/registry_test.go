@@ -172,7 +172,7 @@ func TestPullEndsWhenItsClientHangsUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only begun to read
+	defer res.Body.Close() // only begun to read
 	<-begun
 	cancel()
 	if err := <-ended; err == nil {

@@ -72,7 +72,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	if env.Getenv == nil {
 		env.Getenv = os.Getenv
 	}
-	root := newRootCmd(&env)
+	root := newRootCmd(&env) //nolint:contextcheck // commands get ctx when they run
 	root.SetArgs(args)
 	root.SetIn(env.In)
 	root.SetOut(env.Out)

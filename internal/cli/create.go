@@ -187,7 +187,7 @@ func openContext(env *Env, o createOptions) (*pluginContext, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.CloseWithError(pack(p, w, o.compress)) //nolint:errcheck // always nil
+		w.CloseWithError(pack(p, w, o.compress)) // always nil
 	}()
 	if o.compress {
 		size = 0
@@ -217,15 +217,15 @@ func openTar(path string, st os.FileInfo) (*pluginContext, error) {
 		return nil, err
 	}
 	in := bufio.NewReaderSize(f, 64<<10)
-	head, _ := in.Peek(512) //nolint:errcheck // a short file is no tar
+	head, _ := in.Peek(512) // a short file is no tar
 	isTar := len(head) >= 262 && string(head[257:262]) == "ustar"
 	isGzip := bytes.HasPrefix(head, []byte{0x1f, 0x8b})
 	isZstd := bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd})
 	if !isTar && !isGzip && !isZstd {
-		f.Close() //nolint:errcheck // only read from
+		f.Close() // only read from
 		return nil, neither
 	}
-	return &pluginContext{Reader: in, size: st.Size(), close: func() { f.Close() }}, nil //nolint:errcheck // only read from
+	return &pluginContext{Reader: in, size: st.Size(), close: func() { f.Close() }}, nil // only read from
 }
 
 // checkConfig only sees whether the file decodes; what is in it is the daemon's
@@ -238,7 +238,7 @@ func checkConfig(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close() // only read from
 	data, err := readBounded(f, path)
 	if err != nil {
 		return err

@@ -92,7 +92,7 @@ func (f DaemonFlags) Directives() map[string]json.RawMessage {
 		if list, ok := lists[name]; ok {
 			key = list
 		}
-		raw, _ := json.Marshal(value) //nolint:errcheck,errchkjson // strings, numbers, booleans and lists of strings
+		raw, _ := json.Marshal(value) // strings, numbers, booleans and lists of strings
 		out[key] = raw
 	}
 	return out
@@ -144,39 +144,39 @@ root on this machine.`,
 }
 
 // addFlags declares the options under dockerd's names where dockerd has them.
-func (o *DaemonFlags) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.ConfigFile, "config-file", "", "Daemon configuration `file` (default /etc/outlet/daemon.json)")
-	f.BoolVar(&o.Validate, "validate", false, "Check the configuration and end")
-	f.StringVar(&o.DataRoot, "data-root", "", "Persistent state is kept in this `directory` (default /var/lib/outlet)")
-	f.StringVar(&o.ExecRoot, "exec-root", "", "State that ends with the machine is kept in this `directory` (default /run/outlet)")
-	f.StringVarP(&o.PIDFile, "pidfile", "p", "", "Write the daemon's process ID to this `file` (default: none)")
-	f.StringArrayVarP(&o.Hosts, "host", "H", nil, "Where to listen, unix:///path or tcp://host:port (`list`); may be given several times (default unix:///run/outlet/outlet.sock)")
-	f.StringVarP(&o.Group, "group", "G", "", "Let this `group` use the unix socket")
-	f.BoolVarP(&o.Debug, "debug", "D", false, "Log steps, as --log-level debug")
-	f.StringVarP(&o.LogLevel, "log-level", "l", "info", "Least important `level` that is logged: debug, info, warn, error")
-	f.StringVar(&o.LogFormat, "log-format", "text", "How the log is written (`format`): text, json")
-	f.BoolVar(&o.LiveRestore, "live-restore", true, "Let plugins outlive the daemon")
-	f.IntVar(&o.ShutdownTimeout, "shutdown-timeout", 30, "How many `seconds` plugins and requests have to end; -1 is no limit")
-	f.DurationVar(&o.StartTimeout, "start-timeout", 15*time.Second, "How long a plugin may take until its socket accepts")
-	f.DurationVar(&o.StopTimeout, "stop-timeout", 10*time.Second, "How long a plugin has to end before it is killed")
-	f.StringVar(&o.Runtime, "runtime", "", "What runs plugins: runc, chroot (isolates nothing), or a `path` of runc (default: runc beside this program, in ../libexec/outlet, on PATH)")
-	f.StringVar(&o.Snapshotter, "snapshotter", "", "How root filesystems are made: overlay or native (default: overlay where it works)")
-	f.StringVar(&o.CgroupParent, "cgroup-parent", "outlet", "Parent `cgroup` of all plugins")
-	f.StringVar(&o.GatewayDir, "gateway-dir", "", "Serve a v1 socket for each running plugin in this `directory` (default: none)")
-	f.StringVar(&o.V1SocketDir, "v1-socket-dir", "", "Look for sockets of v1 plugins in this `directory` (default /run/docker/plugins)")
-	f.StringArrayVar(&o.V1SpecDirs, "v1-spec-dir", nil, "Look for spec and JSON files of v1 plugins in this `directory`; may be given several times (default /etc/docker/plugins, /usr/lib/docker/plugins)")
-	f.StringVar(&o.MetricsAddr, "metrics-addr", "", "Serve metrics on this `address` (default: none)")
-	f.BoolVar(&o.TLS, "tls", false, "Use TLS; implied by --tlsverify")
-	f.BoolVar(&o.TLSVerify, "tlsverify", false, "Use TLS and verify the client")
-	f.StringVar(&o.TLSCACert, "tlscacert", "", "Trust certificates signed only by this CA (`file`)")
-	f.StringVar(&o.TLSCert, "tlscert", "", "TLS certificate `file`")
-	f.StringVar(&o.TLSKey, "tlskey", "", "TLS key `file`")
-	f.StringVar(&o.Policy, "policy", "", "Rules about which plugins may be installed, a `file` (default: none)")
-	f.StringArrayVar(&o.InsecureRegistries, "insecure-registry", nil, "Reach this `registry` without TLS, or with any certificate")
-	f.StringArrayVar(&o.RegistryMirrors, "registry-mirror", nil, "Ask this `mirror` before the registry itself")
-	f.StringArrayVar(&o.AuthorizationPlugins, "authorization-plugin", nil, "Ask this `plugin` whether a request is allowed")
-	f.StringArrayVar(&o.Labels, "label", nil, "Set a label of the daemon, `key=value`")
-	f.IntVar(&o.MaxConcurrentDownloads, "max-concurrent-downloads", 3, "Downloads at once for each pull")
-	f.IntVar(&o.MaxConcurrentUploads, "max-concurrent-uploads", 5, "Uploads at once for each push")
-	f.IntVar(&o.MaxDownloadAttempts, "max-download-attempts", 5, "Attempts for each download")
+func (f *DaemonFlags) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&f.ConfigFile, "config-file", "", "Daemon configuration `file` (default /etc/outlet/daemon.json)")
+	flags.BoolVar(&f.Validate, "validate", false, "Check the configuration and end")
+	flags.StringVar(&f.DataRoot, "data-root", "", "Persistent state is kept in this `directory` (default /var/lib/outlet)")
+	flags.StringVar(&f.ExecRoot, "exec-root", "", "State that ends with the machine is kept in this `directory` (default /run/outlet)")
+	flags.StringVarP(&f.PIDFile, "pidfile", "p", "", "Write the daemon's process ID to this `file` (default: none)")
+	flags.StringArrayVarP(&f.Hosts, "host", "H", nil, "Where to listen, unix:///path or tcp://host:port (`list`); may be given several times (default unix:///run/outlet/outlet.sock)")
+	flags.StringVarP(&f.Group, "group", "G", "", "Let this `group` use the unix socket")
+	flags.BoolVarP(&f.Debug, "debug", "D", false, "Log steps, as --log-level debug")
+	flags.StringVarP(&f.LogLevel, "log-level", "l", "info", "Least important `level` that is logged: debug, info, warn, error")
+	flags.StringVar(&f.LogFormat, "log-format", "text", "How the log is written (`format`): text, json")
+	flags.BoolVar(&f.LiveRestore, "live-restore", true, "Let plugins outlive the daemon")
+	flags.IntVar(&f.ShutdownTimeout, "shutdown-timeout", 30, "How many `seconds` plugins and requests have to end; -1 is no limit")
+	flags.DurationVar(&f.StartTimeout, "start-timeout", 15*time.Second, "How long a plugin may take until its socket accepts")
+	flags.DurationVar(&f.StopTimeout, "stop-timeout", 10*time.Second, "How long a plugin has to end before it is killed")
+	flags.StringVar(&f.Runtime, "runtime", "", "What runs plugins: runc, chroot (isolates nothing), or a `path` of runc (default: runc beside this program, in ../libexec/outlet, on PATH)")
+	flags.StringVar(&f.Snapshotter, "snapshotter", "", "How root filesystems are made: overlay or native (default: overlay where it works)")
+	flags.StringVar(&f.CgroupParent, "cgroup-parent", "outlet", "Parent `cgroup` of all plugins")
+	flags.StringVar(&f.GatewayDir, "gateway-dir", "", "Serve a v1 socket for each running plugin in this `directory` (default: none)")
+	flags.StringVar(&f.V1SocketDir, "v1-socket-dir", "", "Look for sockets of v1 plugins in this `directory` (default /run/docker/plugins)")
+	flags.StringArrayVar(&f.V1SpecDirs, "v1-spec-dir", nil, "Look for spec and JSON files of v1 plugins in this `directory`; may be given several times (default /etc/docker/plugins, /usr/lib/docker/plugins)")
+	flags.StringVar(&f.MetricsAddr, "metrics-addr", "", "Serve metrics on this `address` (default: none)")
+	flags.BoolVar(&f.TLS, "tls", false, "Use TLS; implied by --tlsverify")
+	flags.BoolVar(&f.TLSVerify, "tlsverify", false, "Use TLS and verify the client")
+	flags.StringVar(&f.TLSCACert, "tlscacert", "", "Trust certificates signed only by this CA (`file`)")
+	flags.StringVar(&f.TLSCert, "tlscert", "", "TLS certificate `file`")
+	flags.StringVar(&f.TLSKey, "tlskey", "", "TLS key `file`")
+	flags.StringVar(&f.Policy, "policy", "", "Rules about which plugins may be installed, a `file` (default: none)")
+	flags.StringArrayVar(&f.InsecureRegistries, "insecure-registry", nil, "Reach this `registry` without TLS, or with any certificate")
+	flags.StringArrayVar(&f.RegistryMirrors, "registry-mirror", nil, "Ask this `mirror` before the registry itself")
+	flags.StringArrayVar(&f.AuthorizationPlugins, "authorization-plugin", nil, "Ask this `plugin` whether a request is allowed")
+	flags.StringArrayVar(&f.Labels, "label", nil, "Set a label of the daemon, `key=value`")
+	flags.IntVar(&f.MaxConcurrentDownloads, "max-concurrent-downloads", 3, "Downloads at once for each pull")
+	flags.IntVar(&f.MaxConcurrentUploads, "max-concurrent-uploads", 5, "Uploads at once for each push")
+	flags.IntVar(&f.MaxDownloadAttempts, "max-download-attempts", 5, "Attempts for each download")
 }

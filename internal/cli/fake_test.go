@@ -53,18 +53,18 @@ func startFakeDaemon() (*fakeDaemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.srv = &http.Server{Handler: d.handler()} //nolint:gosec // a test
+	d.srv = &http.Server{Handler: d.handler()}
 	go func() {
 		defer close(d.done)
-		d.srv.Serve(l) //nolint:errcheck // ends with close
+		d.srv.Serve(l) // ends with close
 	}()
 	return d, nil
 }
 
 func (d *fakeDaemon) close() {
-	d.srv.Close() //nolint:errcheck // a test
+	d.srv.Close()
 	<-d.done
-	os.RemoveAll(filepath.Dir(d.socket)) //nolint:errcheck // a test
+	os.RemoveAll(filepath.Dir(d.socket))
 }
 
 func (d *fakeDaemon) takeRequests() []string {
@@ -183,7 +183,7 @@ func (d *fakeDaemon) handler() http.Handler {
 			line += "?" + r.URL.RawQuery
 		}
 		if r.Header.Get("Content-Type") == "application/json" {
-			body, _ := io.ReadAll(r.Body) //nolint:errcheck // a test
+			body, _ := io.ReadAll(r.Body)
 			line += " " + string(body)
 			r.Body = io.NopCloser(strings.NewReader(string(body)))
 		}
@@ -213,7 +213,7 @@ func answerError(w http.ResponseWriter, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]string{"message": err.Error()}) //nolint:errcheck // a test
+	json.NewEncoder(w).Encode(map[string]string{"message": err.Error()})
 }
 
 func (d *fakeDaemon) find(name string) (*outlet.Plugin, error) {
@@ -380,7 +380,7 @@ func (d *fakeDaemon) logs(w http.ResponseWriter, r *http.Request, p *outlet.Plug
 		return e.Encode(map[string]string{"error": "the log is damaged"})
 	}
 	if r.FormValue("follow") != "" {
-		http.NewResponseController(w).Flush() //nolint:errcheck // a test
+		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	}
 	return nil
@@ -396,7 +396,7 @@ func (d *fakeDaemon) call(w http.ResponseWriter, r *http.Request, _ *outlet.Plug
 	case "VolumeDriver.List":
 		fmt.Fprint(w, `{"Volumes":[]}`)
 	case "Echo":
-		w.Write(body) //nolint:errcheck // a test
+		w.Write(body)
 	default:
 		w.Header().Set("Outlet-Plugin-Status", "500")
 		fmt.Fprint(w, `{"Err":"it does not know how"}`)
@@ -413,10 +413,10 @@ func (d *fakeDaemon) exec(w http.ResponseWriter, _ *http.Request, p *outlet.Plug
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // a test
+	defer conn.Close()
 	send := func(kind byte, payload []byte) {
 		h := []byte{kind, 0, 0, 0}
-		conn.Write(append(binary.BigEndian.AppendUint32(h, uint32(len(payload))), payload...)) //nolint:errcheck,gosec // a test
+		conn.Write(append(binary.BigEndian.AppendUint32(h, uint32(len(payload))), payload...))
 	}
 	fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: outlet-exec\r\n\r\n")
 	waits := false
@@ -465,7 +465,7 @@ func (d *fakeDaemon) events(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if r.FormValue("until") == "" {
-		http.NewResponseController(w).Flush() //nolint:errcheck // a test
+		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	}
 	return nil

@@ -58,7 +58,7 @@ DIR is made, or must be empty. No daemon is needed.`,
 
 // capabilities are those there is a skeleton for.
 func capabilities() []string {
-	entries, _ := skeletons.ReadDir("skeleton") //nolint:errcheck // is part of the program
+	entries, _ := skeletons.ReadDir("skeleton") // is part of the program
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())

@@ -53,7 +53,7 @@ func TestAnInterruptedCommandExitsWith130AndSaysNothing(t *testing.T) {
 			d := startDaemon(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			input, w := io.Pipe()
-			defer w.Close() //nolint:errcheck // always nil
+			defer w.Close() // always nil
 			out := newWatcher(tt.out)
 			var errs lockedBuffer
 			code := make(chan int, 1)
@@ -81,7 +81,7 @@ func TestAnInterruptedPromptExitsWith130(t *testing.T) {
 	d := startDaemon(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	input, w := io.Pipe()
-	defer w.Close() //nolint:errcheck // always nil
+	defer w.Close() // always nil
 	errs := newWatcher("[y/N]")
 	code := make(chan int, 1)
 	go func() {
@@ -109,7 +109,7 @@ type watcher struct {
 
 func newWatcher(text string) *watcher {
 	w := &watcher{text: text, seen: make(chan struct{})}
-	w.Write(nil) //nolint:errcheck // sees the empty text
+	w.Write(nil) // sees the empty text
 	return w
 }
 

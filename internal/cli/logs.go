@@ -86,7 +86,7 @@ type logPrinter struct {
 }
 
 func (p *logPrinter) print(e outlet.LogEntry) error {
-	var w io.Writer = p.env.Err
+	w := p.env.Err
 	prefix := ""
 	switch e.Stream {
 	case "stdout":

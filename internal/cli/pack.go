@@ -139,7 +139,7 @@ func (p *packer) add(tw *tar.Writer, name, path string, info fs.FileInfo) error 
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close() // only read from
 	if err := tw.WriteHeader(h); err != nil {
 		return err
 	}

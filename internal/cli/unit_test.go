@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -208,7 +209,7 @@ func TestErrorsOfSeveralAreALineEach(t *testing.T) {
 		t.Error(err)
 	}
 	one := usagef("one")
-	if err := join(nil, one); err != one {
+	if err := join(nil, one); !errors.Is(err, one) {
 		t.Error(err)
 	}
 	var out bytes.Buffer

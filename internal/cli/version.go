@@ -92,17 +92,17 @@ func runVersion(ctx context.Context, env *Env, conn *connection, format string) 
 func printVersions(w io.Writer, v versions) {
 	c := v.Client
 	fmt.Fprintln(w, "Client:")
-	field := func(width int, name, value string) { fmt.Fprintf(w, "%-*s%s\n", width, name, value) }
+	field := func(name, value string) { fmt.Fprintf(w, "%-20s%s\n", name, value) }
 	api := c.APIVersion
 	if api != c.DefaultAPIVersion {
 		api += " (downgraded from " + c.DefaultAPIVersion + ")"
 	}
-	field(20, " Version:", c.Version)
-	field(20, " API version:", api)
-	field(20, " Go version:", c.GoVersion)
-	field(20, " Git commit:", c.GitCommit)
-	field(20, " Built:", readableTime(c.BuildTime))
-	field(20, " OS/Arch:", c.Os+"/"+c.Arch)
+	field(" Version:", c.Version)
+	field(" API version:", api)
+	field(" Go version:", c.GoVersion)
+	field(" Git commit:", c.GitCommit)
+	field(" Built:", readableTime(c.BuildTime))
+	field(" OS/Arch:", c.Os+"/"+c.Arch)
 	if v.Server == nil {
 		return
 	}
@@ -110,19 +110,19 @@ func printVersions(w io.Writer, v versions) {
 	for _, part := range v.Server.Components {
 		d := part.Details
 		fmt.Fprintf(w, " %s:\n", part.Name)
-		field(20, "  Version:", part.Version)
+		field("  Version:", part.Version)
 		if part.Name != "Engine" {
 			for _, k := range slices.Sorted(maps.Keys(d)) {
-				field(20, "  "+k+":", d[k])
+				field("  "+k+":", d[k])
 			}
 			continue
 		}
-		field(20, "  API version:", d["ApiVersion"]+" (minimum version "+d["MinAPIVersion"]+")")
-		field(20, "  Go version:", d["GoVersion"])
-		field(20, "  Git commit:", d["GitCommit"])
-		field(20, "  Built:", readableTime(d["BuildTime"]))
-		field(20, "  OS/Arch:", d["Os"]+"/"+d["Arch"])
-		field(20, "  Experimental:", d["Experimental"])
+		field("  API version:", d["ApiVersion"]+" (minimum version "+d["MinAPIVersion"]+")")
+		field("  Go version:", d["GoVersion"])
+		field("  Git commit:", d["GitCommit"])
+		field("  Built:", readableTime(d["BuildTime"]))
+		field("  OS/Arch:", d["Os"]+"/"+d["Arch"])
+		field("  Experimental:", d["Experimental"])
 	}
 }
 

@@ -255,7 +255,7 @@ func readConfigFile(path string, optional bool) (map[string]json.RawMessage, err
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() // only read
 	st, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)

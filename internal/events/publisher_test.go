@@ -73,7 +73,7 @@ func TestSinceAndUntil(t *testing.T) {
 				if c.live {
 					t.Errorf("%s: the subscription has ended", name)
 				}
-				if _, err := s.Next(t.Context()); err != io.EOF {
+				if _, err := s.Next(t.Context()); !errors.Is(err, io.EOF) {
 					t.Errorf("%s: at its end Next returns %v", name, err)
 				}
 			default:
@@ -96,7 +96,7 @@ func TestUntilEndsALiveSubscriptionAtThatTime(t *testing.T) {
 		if m, err := s.Next(t.Context()); err != nil || m.Action != "1" {
 			t.Fatalf("%v, %v", m, err)
 		}
-		if _, err := s.Next(t.Context()); err != io.EOF {
+		if _, err := s.Next(t.Context()); !errors.Is(err, io.EOF) {
 			t.Fatalf("want the end, got %v", err)
 		}
 		if d := time.Since(start); d != 5*time.Second {
@@ -242,10 +242,10 @@ func TestEveryEndIsTold(t *testing.T) {
 		if got := drain(t, s); len(got) != 1 {
 			t.Errorf("got %v", got)
 		}
-		if _, err := s.Next(t.Context()); err != io.EOF {
+		if _, err := s.Next(t.Context()); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v", err)
 		}
-		if _, err := p.Subscribe(t.Context(), Options{}).Next(t.Context()); err != io.EOF {
+		if _, err := p.Subscribe(t.Context(), Options{}).Next(t.Context()); !errors.Is(err, io.EOF) {
 			t.Errorf("a subscription to a closed publisher: %v", err)
 		}
 	})

@@ -111,7 +111,7 @@ func (b *Blob) open() error {
 		b.from = e
 		left := b.desc.Size - b.offset
 		fail := func(format string, args ...any) error {
-			resp.Body.Close() //nolint:errcheck,gosec // only read from
+			resp.Body.Close() // only read from
 			return &Error{Host: e.Host, Reason: fmt.Sprintf("blob "+b.desc.Digest.String()+": "+format, args...)}
 		}
 		if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -118,10 +119,11 @@ type distrust struct {
 	of   digest.Digest
 }
 
-// Open makes a repository of the reference ready to be used. Nothing is sent
-// yet. It must be closed.
-func (c *Client) Open(ref reference.Named, o Options) (*Repository, error) {
-	endpoints, err := c.endpoints(reference.Domain(ref), o.Auth)
+// Open makes a repository of the reference ready to be used. Nothing is sent to
+// it yet, but where networks are insecure its name is resolved, which ctx ends.
+// It must be closed.
+func (c *Client) Open(ctx context.Context, ref reference.Named, o Options) (*Repository, error) {
+	endpoints, err := c.endpoints(ctx, reference.Domain(ref), o.Auth)
 	if err != nil {
 		return nil, err
 	}

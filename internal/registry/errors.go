@@ -66,9 +66,9 @@ func (e *Error) Unwrap() []error {
 
 // answerError reads the error of an answer and closes it.
 func answerError(host string, resp *http.Response) error {
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close() // only read from
 	e := &Error{Host: host, Method: resp.Request.Method, Path: resp.Request.URL.Path, Status: resp.StatusCode}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) //nolint:errcheck // the status alone is an answer
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // the status alone is an answer
 	e.Reason = reason(body)
 	if e.Reason == "" {
 		e.Reason = strings.ToLower(http.StatusText(resp.StatusCode))

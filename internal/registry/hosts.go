@@ -48,19 +48,19 @@ type host struct {
 
 // endpoints are the places of a registry in the order in which they are asked;
 // the last is the registry itself.
-func (c *Client) endpoints(domain string, auth outlet.RegistryAuth) ([]*endpoint, error) {
-	hosts, err := c.configured(domain)
+func (c *Client) endpoints(ctx context.Context, domain string, auth outlet.RegistryAuth) ([]*endpoint, error) {
+	hosts, err := c.configured(ctx, domain)
 	if err != nil {
 		return nil, err
 	}
 	var list []*endpoint
 	if domain == dockerHub {
 		for _, m := range c.mirrors {
-			mirrored, err := c.mirror(m.Scheme, m.Host, strings.TrimSuffix(m.Path, "/"))
+			mirrored, err := c.mirror(ctx, m.Scheme, m.Host, strings.TrimSuffix(m.Path, "/"))
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, c.endpoint(mirrored, domain, true, outlet.RegistryAuth{}))
+			list = append(list, c.endpoint(ctx, mirrored, domain, true, outlet.RegistryAuth{}))
 		}
 	}
 	for i, h := range hosts {
@@ -69,14 +69,14 @@ func (c *Client) endpoints(domain string, auth outlet.RegistryAuth) ([]*endpoint
 		if own {
 			granted = auth
 		}
-		list = append(list, c.endpoint(h, domain, !own && i < len(hosts)-1, granted))
+		list = append(list, c.endpoint(ctx, h, domain, !own && i < len(hosts)-1, granted))
 	}
 	return list, nil
 }
 
 // configured are the hosts of a registry as its directory of certificates, the
 // list of insecure ones and the rules for loopback say.
-func (c *Client) configured(name string) ([]host, error) {
+func (c *Client) configured(ctx context.Context, name string) ([]host, error) {
 	var idle []*http.Transport
 	o := config.HostOptions{HostDir: c.hostDir, UpdateClient: func(client *http.Client) error {
 		if t, ok := client.Transport.(*http.Transport); ok {
@@ -84,12 +84,11 @@ func (c *Client) configured(name string) ([]host, error) {
 		}
 		return nil
 	}}
-	if c.insecure(name) && !docker.IsLocalhost(name) { // containerd knows about loopback itself
+	if c.insecure(ctx, name) && !docker.IsLocalhost(name) { // containerd knows about loopback itself
 		o.DefaultScheme = "http"                             // after TLS was tried: see ConfigureHosts
 		o.DefaultTLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // what an insecure registry is
 	}
-	ctx := log.WithLogger(context.Background(), quiet())
-	found, err := config.ConfigureHosts(ctx, o)(name)
+	found, err := config.ConfigureHosts(log.WithLogger(ctx, quiet()), o)(name)
 	if err != nil {
 		return nil, fmt.Errorf("configure registry %s: %w", name, err)
 	}
@@ -110,13 +109,13 @@ func quiet() *log.Entry {
 	return logrus.NewEntry(l)
 }
 
-func (c *Client) mirror(scheme, name, path string) (host, error) {
-	hosts, err := c.configured(name)
+func (c *Client) mirror(ctx context.Context, scheme, name, path string) (host, error) {
+	hosts, err := c.configured(ctx, name)
 	if err != nil {
 		return host{}, err
 	}
 	h := hosts[len(hosts)-1]
-	if scheme == "http" && !c.insecure(name) {
+	if scheme == "http" && !c.insecure(ctx, name) {
 		h.Scheme = "http" // the operator said so
 	}
 	h.Path = path + "/v2"
@@ -125,14 +124,14 @@ func (c *Client) mirror(scheme, name, path string) (host, error) {
 }
 
 // endpoint makes a host usable: bounded, with its own credentials.
-func (c *Client) endpoint(h host, domain string, mirror bool, auth outlet.RegistryAuth) *endpoint {
+func (c *Client) endpoint(ctx context.Context, h host, domain string, mirror bool, auth outlet.RegistryAuth) *endpoint {
 	e := &endpoint{RegistryHost: h.RegistryHost, domain: domain, mirror: mirror, idle: h.idle}
 	e.proxy = h.Host != domain && (domain != dockerHub || h.Host != "registry-1.docker.io")
 	policy := retryPolicy{c: c, attempts: c.cfg.Attempts, answer: c.cfg.AnswerTimeout}
 	if mirror {
 		policy.attempts, policy.answer = 1, c.cfg.AnswerTimeout/3
 	}
-	plainToo := h.Scheme == "http" || c.insecure(h.Host)
+	plainToo := h.Scheme == "http" || c.insecure(ctx, h.Host)
 	transport := &retryTransport{base: h.Client.Transport, policy: policy}
 	e.client = &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		return checkRedirect(req, via, plainToo)
@@ -190,7 +189,7 @@ func (c *Client) hostDir(host string) (string, error) {
 }
 
 // insecure says whether a registry's certificate is not verified.
-func (c *Client) insecure(host string) bool {
+func (c *Client) insecure(ctx context.Context, host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
@@ -211,7 +210,7 @@ func (c *Client) insecure(host string) bool {
 	if len(networks) == 0 {
 		return false
 	}
-	addrs := lookup(name)
+	addrs := lookup(ctx, name)
 	for _, p := range networks {
 		for _, a := range addrs {
 			if p.Contains(a.Unmap()) {
@@ -223,11 +222,11 @@ func (c *Client) insecure(host string) bool {
 }
 
 // lookup resolves a name; one that does not resolve is in no network.
-func lookup(name string) []netip.Addr {
+func lookup(ctx context.Context, name string) []netip.Addr {
 	if a, err := netip.ParseAddr(name); err == nil {
 		return []netip.Addr{a}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {

@@ -30,7 +30,7 @@ func (c *Client) Login(ctx context.Context, a outlet.RegistryAuth) (identityToke
 	if err != nil {
 		return "", err
 	}
-	endpoints, err := c.endpoints(domain, a) //nolint:contextcheck // the one wait in it is bounded by itself
+	endpoints, err := c.endpoints(ctx, domain, a)
 	if err != nil {
 		return "", err
 	}
@@ -71,7 +71,7 @@ func (c *Client) login(ctx context.Context, e *endpoint, a outlet.RegistryAuth) 
 	if err != nil {
 		return "", requestError(ctx, e.Host, req, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close() // only read from
 	if resp.StatusCode == http.StatusOK {
 		return "", nil // it asks nobody
 	}

@@ -142,7 +142,7 @@ func (r *Repository) documentOnce(ctx context.Context, caps docker.HostCapabilit
 		if wanted != "" && got != wanted {
 			return &Error{Host: e.Host, Reason: fmt.Sprintf("it sent a manifest of digest %s for %s", got, wanted)}
 		}
-		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) //nolint:errcheck // none is looked for in the document
+		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // none is looked for in the document
 		m, err = ParseManifest(raw, mediaType)
 		m.Descriptor.Digest = got
 		return err
@@ -152,7 +152,7 @@ func (r *Repository) documentOnce(ctx context.Context, caps docker.HostCapabilit
 
 // readBounded reads and closes a body of at most limit bytes.
 func (r *Repository) readBounded(e *endpoint, resp *http.Response, limit int64, what string) ([]byte, error) {
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close() // only read from
 	if resp.ContentLength > limit {
 		return nil, errTooLarge(what, limit)
 	}

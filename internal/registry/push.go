@@ -50,7 +50,7 @@ func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, open
 	if err != nil {
 		return false, err
 	}
-	resp.Body.Close() //nolint:errcheck,gosec // only read from
+	resp.Body.Close() // only read from
 	to, err := uploadURL(resp, desc.Digest)
 	if err != nil {
 		return false, &Error{Host: e.Host, Reason: err.Error()}
@@ -103,7 +103,7 @@ func (r *Repository) PushManifest(ctx context.Context, desc ocispec.Descriptor, 
 	if err != nil {
 		return err
 	}
-	resp.Body.Close() //nolint:errcheck,gosec // only read from
+	resp.Body.Close() // only read from
 	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != desc.Digest.String() {
 		return &Error{Host: e.Host, Reason: fmt.Sprintf("it stored the manifest as %s instead of %s", clip(got), desc.Digest)}
 	}

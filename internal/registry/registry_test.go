@@ -45,7 +45,7 @@ func open(t *testing.T, c *Client, ref string, auth outlet.RegistryAuth) *Reposi
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Open(reference.TagNameOnly(named), Options{Auth: auth})
+	r, err := c.Open(t.Context(), reference.TagNameOnly(named), Options{Auth: auth})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -414,7 +414,7 @@ func TestNothingOfASecureRegistryGoesOverPlainHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.auth.client.Do(req); err == nil || !strings.Contains(err.Error(), "plain HTTP") { //nolint:bodyclose // there is none
+	if _, err := e.auth.client.Do(req); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
 		t.Errorf("a token server over plain HTTP: %v", err)
 	}
 	if err := e.client.CheckRedirect(req, []*http.Request{req}); err == nil || !strings.Contains(err.Error(), "plain HTTP") {

@@ -51,7 +51,7 @@ func (r *Repository) do(ctx context.Context, e *endpoint, q request, success ...
 			responses = append(responses, resp)
 			err := e.auth.challenged(ctx, responses, had)
 			if err == nil {
-				resp.Body.Close() //nolint:errcheck,gosec // only read from
+				resp.Body.Close() // only read from
 				continue
 			}
 			if said := answerError(e.Host, resp); errors.Is(err, docker.ErrInvalidAuthorization) || errors.Is(err, errForeignChallenge) || errdefs.IsNotImplemented(err) {

@@ -35,7 +35,7 @@ func (s *Store) Compress(ctx context.Context, a *Artifact, l Layer) (_ ocispec.D
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer w.Close() //nolint:errcheck // what matters was committed
+	defer w.Close() // what matters was committed
 	// Reading, compressing, and hashing and writing run side by side.
 	pr, pw := io.Pipe()
 	done := make(chan error, 1)

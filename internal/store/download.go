@@ -135,7 +135,7 @@ func (s *Store) download(ctx context.Context, dl *download, fetch Fetch) (err er
 	if err != nil {
 		return err
 	}
-	defer w.Close() //nolint:errcheck // what matters was committed
+	defer w.Close() // what matters was committed
 	st, err := w.Status()
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (s *Store) transfer(ctx context.Context, dl *download, w io.Writer, fetch F
 			}
 			dl.advance(int64(n))
 		}
-		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF { //nolint:errorlint // exactly what ReadAtLeast returns
+		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF { // exactly what ReadAtLeast returns
 			return src.Host(), false, rerr
 		}
 		if rerr != nil && dl.position() < dl.desc.Size && n == 0 {

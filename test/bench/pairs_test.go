@@ -44,19 +44,7 @@ func report(b *testing.B, ours, limit time.Duration, aim float64) {
 	b.ReportMetric(aim, "aim")
 }
 
-// absolute measures ours alone, where the aim is a time.
-func absolute(b *testing.B, aim time.Duration, ours func() time.Duration) {
-	b.Helper()
-	var a []time.Duration
-	for b.Loop() {
-		a = append(a, ours())
-	}
-	for len(a) < leastPairs {
-		a = append(a, ours())
-	}
-	reportTime(b, median(a), aim)
-}
-
+// reportTime reports what took a time, where the aim is one.
 func reportTime(b *testing.B, ours, aim time.Duration) {
 	b.Helper()
 	b.ReportMetric(0, "ns/op")

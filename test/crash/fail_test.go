@@ -59,7 +59,7 @@ func (o operation) fail(t *testing.T, s *stages, v visit) error {
 		want = o.before
 	}
 	report := func(err error) error {
-		return fmt.Errorf("%w\nafter: %v, reached %v\n%s", err, opErr, st.Reached, w.lastLog())
+		return fmt.Errorf("%w\nafter: %v, reached %v\n%s", err, opErr, st.Reached, w.lastLog()) //nolint:errorlint // opErr may be nil
 	}
 	if err := w.expect(want); err != nil {
 		return report(err)

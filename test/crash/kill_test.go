@@ -64,7 +64,7 @@ func (w *world) settle() (failpoint.State, error) {
 // do runs the operation in a world at the stage before it, with the order, and
 // returns what the operation said and what was passed. errDead: the daemon has
 // ended meanwhile.
-func (o operation) do(w *world, order failpoint.Order) (opErr error, st failpoint.State, err error) { //nolint:revive // two errors
+func (o operation) do(w *world, order failpoint.Order) (opErr error, st failpoint.State, err error) { // two errors
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if o.boot {

@@ -197,7 +197,7 @@ func (w *world) leftovers() []error {
 		}
 	}
 	for _, pid := range w.processes() {
-		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) //nolint:errcheck // it ended just now
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // it ended just now
 		errs = append(errs, fmt.Errorf("process %d is left: %s", pid, strings.ReplaceAll(string(args), "\x00", " ")))
 	}
 	return errs

@@ -92,7 +92,7 @@ func (o operation) powerCut(t *testing.T, s *stages, v visit, names bool) error 
 	if err != nil {
 		return err
 	}
-	defer disk.server.Unmount() //nolint:errcheck // it was unmounted below, or the world does it
+	defer disk.server.Unmount() // it was unmounted below, or the world does it
 	opErr, _, err := o.do(w, v.order)
 	if err != nil && !errors.Is(err, errDead) {
 		return fmt.Errorf("%w\n%s", err, w.lastLog())

@@ -303,7 +303,7 @@ func (w *world) processes() []int {
 		if err != nil {
 			continue
 		}
-		args, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")) //nolint:errcheck // it has just ended
+		args, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")) // it has just ended
 		if strings.Contains(string(groups), "/"+w.parent+"/") || strings.Contains(string(args), w.dir+"/") {
 			pids = append(pids, pid)
 		}

@@ -55,7 +55,7 @@ func nothingLeft(t *testing.T, d *daemontest.Daemon) {
 			"lib/content/blobs/*/*", "lib/content/ingest/*", "lib/snapshots/*/snapshots/*",
 		} {
 			if left, err := filepath.Glob(filepath.Join(d.Dir(), pattern)); err != nil || len(left) > 0 {
-				return fmt.Errorf("left: %q, %v", left, err)
+				return fmt.Errorf("left: %q, %v", left, err) //nolint:errorlint // err is nil if something is left
 			}
 		}
 		return nil

@@ -301,7 +301,7 @@ func (s *soak) tearDown() {
 			"lib/content/blobs/*/*", "lib/content/ingest/*", "lib/snapshots/*/snapshots/*",
 		} {
 			if left, err := filepath.Glob(filepath.Join(s.d.Dir(), pattern)); err != nil || len(left) > 0 {
-				return fmt.Errorf("left: %q, %v", left, err)
+				return fmt.Errorf("left: %q, %v", left, err) //nolint:errorlint // err is nil if something is left
 			}
 		}
 		return nil

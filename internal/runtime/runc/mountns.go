@@ -88,14 +88,14 @@ func (c *container) members() ([]int, error) {
 	if !c.mountNS.held() {
 		spec, err := runtime.ReadSpec(c.note.Bundle)
 		if err != nil || spec.Root == nil {
-			return nil, nil // nothing can be told from it any more
+			return nil, nil //nolint:nilerr // nothing can be told from it any more
 		}
 		path := spec.Root.Path
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(c.note.Bundle, path)
 		}
 		if root, err = os.Stat(path); err != nil {
-			return nil, nil
+			return nil, nil //nolint:nilerr // as above
 		}
 	}
 	all, err := reap.Processes()

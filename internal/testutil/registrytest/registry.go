@@ -194,8 +194,8 @@ func Certificate(t testing.TB, address string) (cert, key []byte) {
 func (r *Registry) PutBlob(t testing.TB, repo string, mediaType string, b []byte) Descriptor {
 	t.Helper()
 	d := Describe(mediaType, b)
-	resp := r.do(t, http.MethodPost, "/v2/"+repo+"/blobs/uploads/", "", nil, http.StatusAccepted)
-	loc := resp.Header.Get("Location")
+	h := r.do(t, http.MethodPost, "/v2/"+repo+"/blobs/uploads/", "", nil, http.StatusAccepted)
+	loc := h.Get("Location")
 	if strings.Contains(loc, "?") {
 		loc += "&digest=" + d.Digest
 	} else {
@@ -212,7 +212,7 @@ func (r *Registry) PutManifest(t testing.TB, repo, tag, mediaType string, b []by
 	return Describe(mediaType, b)
 }
 
-func (r *Registry) do(t testing.TB, method, path, contentType string, body []byte, want int) *http.Response {
+func (r *Registry) do(t testing.TB, method, path, contentType string, body []byte, want int) http.Header {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.Host+path, bytes.NewReader(body))
 	if err != nil {
@@ -234,5 +234,5 @@ func (r *Registry) do(t testing.TB, method, path, contentType string, body []byt
 		t.Fatalf("%s %s: %s\n%s", method, path, resp.Status, text)
 	}
 	http.DefaultClient.CloseIdleConnections()
-	return resp
+	return resp.Header
 }

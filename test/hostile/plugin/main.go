@@ -62,7 +62,7 @@ func main() {
 
 // start runs this program again, in a session of its own.
 func start(args ...string) {
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := exec.Command("/proc/self/exe", args...) //nolint:noctx // is to outlive everything
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -165,7 +165,7 @@ func repeat(c net.Conn, text []byte) {
 }
 
 func serve(path, answer, mountpoint string) {
-	l, err := net.Listen("unix", path)
+	l, err := net.Listen("unix", path) //nolint:noctx // does not wait
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
