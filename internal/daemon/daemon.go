@@ -239,8 +239,8 @@ func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 	if err := m.Open(ctx); err != nil {
 		return err
 	}
-	d.onClose(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), d.config().shutdownTimeout()) //nolint:forbidigo // the daemon's own context has ended
+	d.onClose(func() error { //nolint:contextcheck // runs when ctx has ended
+		ctx, cancel := context.WithTimeout(context.Background(), d.config().shutdownTimeout())
 		defer cancel()
 		return m.Close(ctx)
 	})
@@ -291,6 +291,7 @@ func (d *daemon) openServer() error {
 // serve answers requests until ctx ends or something that must not end does.
 func (d *daemon) serve(ctx context.Context) error {
 	d.wg.Go(func() { d.watchLegacy(d.life) })
+	d.wg.Go(func() { trimMemory(d.life) })
 	for _, l := range d.listeners {
 		d.wg.Go(func() {
 			if err := d.server.Serve(l); err != nil {
