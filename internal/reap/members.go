@@ -2,6 +2,7 @@ package reap
 
 import (
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,32 +11,63 @@ import (
 // that neither a signal nor a wait can reach another process that got the same
 // pid. The zero value is ready; it is for one goroutine.
 type Members struct {
-	pidfds map[int]int // pid → pidfd
+	pidfds map[member]int
+}
+
+type member struct {
+	pid   int
+	start uint64 // 0: whoever had the pid when it was taken in
 }
 
 // Add takes the processes in. Those that do not exist are left out, and so are
 // those for which there is no descriptor: [Reaper.Run] reaps them later.
 func (m *Members) Add(pids []int) {
 	for _, pid := range pids {
-		if _, known := m.pidfds[pid]; known {
-			continue
-		}
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue
-		}
-		if m.pidfds == nil {
-			m.pidfds = make(map[int]int)
-		}
-		m.pidfds[pid] = fd
+		_, _ = m.add(member{pid: pid}) // as said
 	}
+}
+
+func (m *Members) add(who member) (pidfd int, err error) {
+	if fd, known := m.pidfds[who]; known {
+		return fd, nil
+	}
+	fd, err := unix.PidfdOpen(who.pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	if m.pidfds == nil {
+		m.pidfds = make(map[member]int)
+	}
+	m.pidfds[who] = fd
+	return fd, nil
+}
+
+// Signal takes in the process that had the pid and this start time when it was
+// found, and sends it a signal. If it has ended meanwhile nothing is sent,
+// whoever has its pid now.
+func (m *Members) Signal(pid int, start uint64, sig unix.Signal) error {
+	fd, openErr := m.add(member{pid, start})
+	// After it is held: what has the start time now is what is held.
+	now, err := ReadStat(pid)
+	if err != nil || now.Start != start {
+		return nil //nolint:nilerr // it has ended
+	}
+	if openErr != nil { // no descriptors left, above all
+		err = unix.Kill(pid, sig)
+	} else {
+		err = unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal %d to process %d: %w", int(sig), pid, err)
+	}
+	return nil
 }
 
 // Release reaps those that ended and became children of this process, for
 // nobody else waits for what ran in a container, and lets go of all.
 func (m *Members) Release(r *Reaper) {
-	for pid, fd := range m.pidfds {
-		r.reapMember(pid, fd)
+	for who, fd := range m.pidfds {
+		r.reapMember(who.pid, fd)
 		_ = unix.Close(fd)
 	}
 	m.pidfds = nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/testutil"
@@ -451,4 +452,45 @@ func FuzzParseStat(f *testing.F) {
 			t.Errorf("%q: %+v", b, st)
 		}
 	})
+}
+
+func TestMembersAreNotSignalledByTheirPidAlone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		older uint64 // by so much than what has the pid
+		ended bool
+	}{
+		"the process that was found":  {0, true},
+		"one that had the pid before": {1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReaper(t, Config{})
+			id := spawn(t, "exec sleep 100")
+			pid := id.PID
+			if !tt.ended {
+				p, err := r.Watch(id, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = p.Signal(unix.SIGKILL); <-p.Done() }()
+			}
+			var m Members
+			if err := m.Signal(pid, id.Start-tt.older, unix.SIGKILL); err != nil {
+				t.Error(err)
+			}
+			if tt.ended {
+				testutil.Eventually(t, 10*time.Second, func() error {
+					if st, err := ReadStat(pid); err == nil && st.State != 'Z' {
+						return fmt.Errorf("it goes on: %+v", st)
+					}
+					return nil
+				})
+			} else if st, err := ReadStat(pid); err != nil || st.State == 'Z' {
+				t.Errorf("another process was killed: %+v, %v", st, err)
+			}
+			m.Release(r)
+			if _, err := ReadStat(pid); (err != nil) != tt.ended {
+				t.Errorf("after it was let go: %v", err)
+			}
+		})
+	}
 }

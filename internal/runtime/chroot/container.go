@@ -3,6 +3,7 @@ package chroot
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -60,10 +61,11 @@ func (c *container) members() (map[int]reap.Stat, error) {
 		return nil, err
 	}
 	inside := make(map[int]reap.Stat)
-	init := 0
+	init := 0 // as long as it exists, its session's number is nobody else's
 	if c.note.Init != nil {
-		if st, ok := all[c.note.Init.PID]; ok && st.Start == c.note.Init.Start {
-			init = c.note.Init.PID
+		pid := c.note.Init.PID
+		if id, err := reap.NewIdentity(pid, all[pid].Start); err == nil && id == *c.note.Init {
+			init = pid
 		}
 	}
 	for pid, st := range all {
@@ -73,23 +75,38 @@ func (c *container) members() (map[int]reap.Stat, error) {
 			inside[pid] = st
 		}
 	}
-	for more := true; more; {
-		more = false
-		for pid, st := range all {
-			if _, known := inside[pid]; known {
-				continue
-			}
-			if _, ok := inside[st.Parent]; ok {
-				inside[pid], more = st, true
-			}
-		}
-	}
+	addDescendants(inside, all, func(pid int) (uint64, error) {
+		st, err := reap.ReadStat(pid)
+		return st.Start, err
+	})
 	for pid, st := range inside {
 		if st.State == 'Z' || st.State == 'X' || pid == os.Getpid() {
 			delete(inside, pid)
 		}
 	}
 	return inside, nil
+}
+
+// addDescendants adds to inside those of all whose parents are in it. What was
+// read of a parent and of a child is of different moments, and the pid of the
+// parent may have changed hands between them: it is the parent only if it was
+// there before the child and still is, as start says.
+func addDescendants(inside, all map[int]reap.Stat, start func(pid int) (uint64, error)) {
+	for more := true; more; {
+		more = false
+		for pid, st := range all {
+			if _, known := inside[pid]; known {
+				continue
+			}
+			parent, ok := inside[st.Parent]
+			if !ok || parent.Start > st.Start {
+				continue
+			}
+			if now, err := start(st.Parent); err == nil && now == parent.Start {
+				inside[pid], more = st, true
+			}
+		}
+	}
 }
 
 // Kill ends every process of the container and returns when none is left. main
@@ -113,30 +130,24 @@ func (c *container) Kill(ctx context.Context, main *reap.Process) error {
 		if len(members) == 0 && done == nil {
 			return nil
 		}
-		pids := make([]int, 0, len(members))
-		for pid := range members {
-			pids = append(pids, pid)
-		}
-		held.Add(pids)
-		if try > 2 {
-			// They fork faster than they are killed: stop them first.
-			signalAll(pids, unix.SIGSTOP)
-			if again, err := c.members(); err == nil {
-				for pid := range again {
-					pids = append(pids, pid)
+		signalAll := func(sig unix.Signal) {
+			for pid, st := range members {
+				if err := held.Signal(pid, st.Start, sig); err != nil {
+					base.Log.Debug("end a process of a container", "id", c.id, "error", err) // it is found again
 				}
 			}
 		}
-		signalAll(pids, unix.SIGKILL)
+		if try > 2 {
+			// They fork faster than they are killed: stop them first.
+			signalAll(unix.SIGSTOP)
+			if again, err := c.members(); err == nil {
+				maps.Copy(members, again)
+			}
+		}
+		signalAll(unix.SIGKILL)
 		if err := pause.Wait(ctx, done); err != nil {
 			return fmt.Errorf("kill %s: %w", c.id, err)
 		}
-	}
-}
-
-func signalAll(pids []int, sig unix.Signal) {
-	for _, pid := range pids {
-		_ = unix.Kill(pid, sig) // those that are still there are found again
 	}
 }
 
