@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -286,6 +288,34 @@ func TestTheRulesRefuse(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%s importing %s: allowed %v, want %v", tt.importer, tt.imported, got, tt.want)
+		}
+	}
+}
+
+// The map of docs/architecture.md has every package that a program links; what
+// lies below one that it has counts as that.
+func TestTheMapHasEveryPackage(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(testutil.RepoRoot(t), "docs/architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, _ := packages(t)
+	for _, p := range ours {
+		name := short(p.ImportPath)
+		if name == "." || strings.HasPrefix(name, "examples/") {
+			continue
+		}
+		top := strings.SplitN(name, "/", 3)
+		if top[0] == "internal" || top[0] == "cmd" || top[0] == "test" {
+			name = strings.Join(top[:2], "/")
+		} else {
+			name = top[0]
+		}
+		if base, ok := strings.CutPrefix(name, "test/"); ok {
+			name = "`" + base + "`"
+		}
+		if !strings.Contains(string(raw), name) {
+			t.Errorf("docs/architecture.md does not say what %s is", name)
 		}
 	}
 }
