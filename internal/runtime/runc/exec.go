@@ -34,6 +34,7 @@ func (c *container) Exec(ctx context.Context, spec specs.Process, p outlet.Proce
 			c.runtime.log.Warn("remove the files of an exec", "id", c.id, "error", err)
 		}
 	}()
+	defer c.runtime.attaching.begin()()
 	e := execution{container: c, dir: dir, spec: spec}
 	if p.Terminal {
 		return e.terminal(ctx, p)

@@ -60,6 +60,8 @@ type Runtime struct {
 	cfg  Config
 	log  *slog.Logger
 	base *contained.Base
+	// attaching hides the time that the kernel takes for a cgroup's process.
+	attaching attaching
 
 	// starting is held shared by starts and alone by Close, which removes
 	// cgroups that a start would create.
@@ -96,7 +98,7 @@ func New(cfg Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	r := &Runtime{cfg: cfg, log: log, parents: make(map[string]struct{})}
+	r := &Runtime{cfg: cfg, log: log, attaching: newAttaching(), parents: make(map[string]struct{})}
 	r.base = &contained.Base{
 		Name:   "runc",
 		Notes:  contained.NewNotes(root, func() contained.Noted { return new(note) }, log),

@@ -37,6 +37,7 @@ const (
 func (r *Runtime) Start(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
 	r.starting.RLock()
 	defer r.starting.RUnlock()
+	defer r.attaching.begin()()
 	return r.base.Start(ctx, b, r.cfg.StartTimeout, func(spec *specs.Spec) (*contained.Task, error) {
 		c, err := r.prepare(b, spec)
 		if err != nil {
