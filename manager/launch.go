@@ -19,6 +19,7 @@ import (
 	"github.com/outletd/outlet/internal/ocispec"
 	"github.com/outletd/outlet/internal/probe"
 	"github.com/outletd/outlet/internal/rootfs"
+	"github.com/outletd/outlet/internal/runtime"
 	"github.com/outletd/outlet/internal/store"
 )
 
@@ -85,6 +86,9 @@ func (u *unit) resume(ctx context.Context, rec store.Record) (Task, error) {
 
 // start starts the process and waits for its socket.
 func (u *unit) start(ctx context.Context, rec store.Record) (Task, error) {
+	if e, ok := u.m.rt.(runtime.Expecter); ok {
+		defer e.Expect()()
+	}
 	b, err := u.prepare(ctx, rec)
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s did not start: %w", rec.Name, err)

@@ -37,6 +37,14 @@ type Bundle struct {
 	Owned []string
 }
 
+// Expecter is a [Runtime] that can get ready for a start while its bundle is
+// made.
+type Expecter interface {
+	// Expect says that Start is about to be called. done must be called after
+	// that, or when it will not be called after all.
+	Expect() (done func())
+}
+
 // Runtime starts bundles. All methods are safe for concurrent use; two calls
 // for the same id are not made at the same time.
 type Runtime interface {

@@ -73,7 +73,10 @@ type Runtime struct {
 	parents map[string]struct{} // cgroups above those of deleted containers
 }
 
-var _ runtime.Runtime = (*Runtime)(nil)
+var (
+	_ runtime.Runtime  = (*Runtime)(nil)
+	_ runtime.Expecter = (*Runtime)(nil)
+)
 
 // New makes a Runtime and its root directory. It starts nothing.
 func New(cfg Config) (*Runtime, error) {

@@ -37,7 +37,6 @@ const (
 func (r *Runtime) Start(ctx context.Context, b runtime.Bundle) (runtime.Task, error) {
 	r.starting.RLock()
 	defer r.starting.RUnlock()
-	defer r.attaching.begin()()
 	return r.base.Start(ctx, b, r.cfg.StartTimeout, func(spec *specs.Spec) (*contained.Task, error) {
 		c, err := r.prepare(b, spec)
 		if err != nil {
@@ -46,6 +45,10 @@ func (r *Runtime) Start(ctx context.Context, b runtime.Bundle) (runtime.Task, er
 		return c.run(ctx, b)
 	})
 }
+
+// Expect gets the kernel ready for the container's cgroups. See
+// [runtime.Expecter].
+func (r *Runtime) Expect() (done func()) { return r.attaching.begin() }
 
 // prepare writes the note of what is to come.
 func (r *Runtime) prepare(b runtime.Bundle, spec *specs.Spec) (*container, error) {
