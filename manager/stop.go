@@ -49,13 +49,10 @@ func (u *unit) teardown(ctx context.Context, task Task) (*outlet.Exit, error) {
 
 // clearHost takes away what was set up on the host for a plugin that has ended.
 func (u *unit) clearHost(ctx context.Context) error {
-	var errs []error
-	for _, dir := range []string{u.paths.propagated, u.paths.bundle, u.paths.sockets} {
-		errs = append(errs, rootfs.Unmount(ctx, dir))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := rootfs.Unmount(ctx, u.paths.propagated, u.paths.bundle, u.paths.sockets); err != nil {
 		return err
 	}
+	var errs []error
 	for _, dir := range []string{u.paths.bundle, u.paths.sockets} {
 		if err := durable.RemoveAll(dir); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", dir, err))

@@ -45,24 +45,32 @@ func BindSource(mounts []mount.Mount) (string, bool) {
 // others may mount meanwhile.
 const unmountRounds = 16
 
-// Unmount unmounts everything on and below target, the deepest first, lazily
-// where it is busy or its server may be dead (FUSE). It succeeds if nothing is
-// mounted there, and fails with errdefs.ErrFailedPrecondition, naming them, if
-// mounts remain.
-func Unmount(ctx context.Context, target string) error {
-	target, err := filepath.EvalSymlinks(target)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// Unmount unmounts everything on and below the targets, the deepest first,
+// lazily where it is busy or its server may be dead (FUSE). It succeeds if
+// nothing is mounted there, and fails with errdefs.ErrFailedPrecondition, naming
+// them, if mounts remain. For several targets it takes no longer than for one:
+// what takes time is to have the kernel list the mounts.
+func Unmount(ctx context.Context, targets ...string) error {
+	var dirs []string
+	for _, target := range targets {
+		dir, err := filepath.EvalSymlinks(target)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		dirs = append(dirs, dir)
 	}
-	if err != nil {
-		return err
+	if len(dirs) == 0 {
+		return nil
 	}
 	var last error
 	for range unmountRounds {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		mounts, err := mountsBelow(target)
+		mounts, err := mountsBelow(dirs...)
 		if err != nil || len(mounts) == 0 {
 			return err
 		}
@@ -74,7 +82,7 @@ func Unmount(ctx context.Context, target string) error {
 			}
 		}
 	}
-	mounts, err := mountsBelow(target)
+	mounts, err := mountsBelow(dirs...)
 	if err != nil || len(mounts) == 0 {
 		return err
 	}
@@ -98,8 +106,13 @@ func Mounted(dir string) (bool, error) {
 	return len(mounts) > 0, err
 }
 
-func mountsBelow(dir string) ([]*mountinfo.Info, error) {
-	return mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+func mountsBelow(dirs ...string) ([]*mountinfo.Info, error) {
+	return mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return !slices.ContainsFunc(dirs, func(dir string) bool {
+			skip, _ := mountinfo.PrefixFilter(dir)(m)
+			return !skip
+		}), false
+	})
 }
 
 func unmountOne(m *mountinfo.Info) error {
