@@ -74,7 +74,7 @@ func startDockerd(b *testing.B) dockerd {
 	}
 	defer log.Close()
 	cmd := exec.Command(testutil.Program(b, testutil.Dockerd), "-H", "unix://"+d.socket, "--iptables=false", "--bridge=none",
-		"--data-root", filepath.Join(dir, "lib"), "--exec-root", filepath.Join(dir, "run"), "--pidfile", filepath.Join(dir, "pid"))
+		"--data-root", filepath.Join(dir, "lib"), "--exec-root", memoryDir(b), "--pidfile", filepath.Join(dir, "pid"))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)

@@ -25,7 +25,7 @@ const fleetSize = 50
 // newFleet starts a daemon and creates and enables the plugins, four at a time.
 func newFleet(b *testing.B, size int, flags ...string) *fleet {
 	b.Helper()
-	f := &fleet{b: b, d: daemontest.Start(b, flags...)}
+	f := &fleet{b: b, d: daemontest.Start(b, append([]string{"--exec-root", memoryDir(b)}, flags...)...)}
 	f.c = connect(b, f.d)
 	archive := daemontest.Tar(b, daemontest.Dirvol(b))
 	for i := range size {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/outletd/outlet/client"
 	"github.com/outletd/outlet/internal/testutil"
 	"github.com/outletd/outlet/internal/testutil/daemontest"
@@ -107,6 +109,23 @@ func (s syncs) commit(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// memoryDir is a directory in memory, as /run is where the daemon and runc keep
+// what does not outlive the machine.
+func memoryDir(b *testing.B) string {
+	b.Helper()
+	testutil.Need(b, testutil.Root, testutil.MountNS)
+	dir := testutil.TempDir(b)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			b.Error(err)
+		}
+	})
+	return dir
 }
 
 // shortDir is a directory for the sockets of a limit.

@@ -24,14 +24,14 @@ func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
 // runcLimit runs a copy of a plugin's bundle with runc alone.
 type runcLimit struct {
-	runc, dir, name, socket string
+	runc, dir, rootfs, name, socket string
 }
 
 // newRuncLimit copies the bundle of a plugin that runs, with directories of its
 // own. Its root filesystem is that of the limit like, if that is not nil.
 func newRuncLimit(b *testing.B, d *daemontest.Daemon, plugin string, like *runcLimit) runcLimit {
 	b.Helper()
-	l := runcLimit{runc: testutil.Program(b, testutil.Runc), dir: shortDir(b), name: "outlet-bench-" + plugin}
+	l := runcLimit{runc: testutil.Program(b, testutil.Runc), dir: memoryDir(b), name: "outlet-bench-" + plugin}
 	l.socket = filepath.Join(l.dir, "p/dirvol.sock")
 	bundle := d.BundleDir(d.Outlet("inspect", "-f", "{{.ID}}", plugin).OK())
 	raw, err := os.ReadFile(filepath.Join(bundle, "config.json"))
@@ -47,13 +47,13 @@ func newRuncLimit(b *testing.B, d *daemontest.Daemon, plugin string, like *runcL
 			b.Fatal(err)
 		}
 	}
-	root := filepath.Join(l.dir, "bundle/rootfs")
+	l.rootfs = filepath.Join(testutil.TempDir(b), "rootfs")
 	if like != nil {
-		root = filepath.Join(like.dir, "bundle/rootfs")
-	} else if err := os.CopyFS(root, os.DirFS(filepath.Join(bundle, "rootfs"))); err != nil {
+		l.rootfs = like.rootfs
+	} else if err := os.CopyFS(l.rootfs, os.DirFS(filepath.Join(bundle, "rootfs"))); err != nil {
 		b.Fatal(err)
 	}
-	spec.Root.Path = root
+	spec.Root.Path = l.rootfs
 	for i, m := range spec.Mounts {
 		switch m.Destination {
 		case "/run/docker/plugins":

@@ -71,7 +71,15 @@ func (d *Daemon) Args() []string { return slices.Clone(d.args) }
 func (d *Daemon) PID() int { return d.cmd.Process.Pid }
 
 // BundleDir is the directory of the bundle of a plugin that runs.
-func (d *Daemon) BundleDir(id string) string { return filepath.Join(d.dir, "run", "b", id[:12]) }
+func (d *Daemon) BundleDir(id string) string {
+	var execRoot string
+	for i, arg := range d.args {
+		if arg == "--exec-root" {
+			execRoot = d.args[i+1] // the last one counts
+		}
+	}
+	return filepath.Join(execRoot, "b", id[:12])
+}
 
 // Start starts the daemon again, after [Daemon.Stop], on the same directories.
 func (d *Daemon) Start() {
