@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -137,17 +138,20 @@ func TestChangesOfV1PluginsAreEvents(t *testing.T) {
 	}()
 	defer func() { stop(); <-done }()
 
-	// The watch begins at some moment: until it has, change something again.
-	spec := filepath.Join(dir, "specs/a.spec")
+	// The watch begins at some moment: until it has, there is something new again.
+	n := 0
 	testutil.Eventually(t, 10*time.Second, func() error {
-		if err := os.WriteFile(spec, []byte("tcp://127.0.0.1:1"), 0o600); err != nil {
-			return err
+		if sub.Pending() {
+			return nil
 		}
-		if !sub.Pending() {
-			return errors.Join(errors.New("no event"), os.Remove(spec))
-		}
-		return nil
+		n++
+		path := filepath.Join(dir, fmt.Sprintf("specs/probe%d.spec", n))
+		return errors.Join(errors.New("no event"), os.WriteFile(path, []byte("tcp://127.0.0.1:9"), 0o600))
 	})
+	spec := filepath.Join(dir, "specs/a.spec")
+	if err := os.WriteFile(spec, []byte("tcp://127.0.0.1:1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	seen := make(map[string]bool)
 	for !seen["discover a tcp://127.0.0.1:2"] || !seen["vanish a tcp://127.0.0.1:2"] {
 		m, err := sub.Next(ctx)
