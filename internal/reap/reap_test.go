@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -126,7 +127,13 @@ func TestWatchTellsHowAZombieEnded(t *testing.T) {
 // grandchild starts a shell that runs script and is waited for by another shell.
 func grandchild(t *testing.T, script, parent string) (id Identity, wait func()) {
 	t.Helper()
-	cmd := exec.Command("/bin/sh", "-c", "sh -c '"+script+"' & echo $!; "+parent)
+	// It waits for a line, so that it is there for as long as it is looked at. What
+	// is started in the background has no input but what it is given.
+	cmd := exec.Command("/bin/sh", "-c", "exec 3<&0; sh -c 'read -r _; "+script+"' <&3 & echo $!; "+parent)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +151,9 @@ func grandchild(t *testing.T, script, parent string) (id Identity, wait func()) 
 		t.Fatal(err)
 	}
 	if id, err = Identify(pid); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(in, "\n"); err != nil {
 		t.Fatal(err)
 	}
 	return id, func() {
