@@ -50,6 +50,10 @@ type Status struct {
 	LastExit *Exit `json:",omitempty"`
 	// Error says why the plugin is not running though it should be.
 	Error string `json:",omitempty"`
+	// UpgradeUndone says why the last upgrade was undone: the new version did
+	// not become ready. It is "" again once the plugin is enabled, disabled or
+	// upgraded.
+	UpgradeUndone string `json:",omitempty"`
 	// Socket is the host path of the plugin's socket.
 	Socket string `json:",omitempty"`
 	// Holders are those who use the plugin and keep it from being disabled.

@@ -16,7 +16,11 @@ const (
 	EventDisable EventKind = "disable" // its user disabled it, and it is gone
 	EventRemove  EventKind = "remove"
 	EventSet     EventKind = "set"
-	EventState   EventKind = "state" // what is observed of it changed; not part of Docker's events
+	// EventRollback is told when an upgrade was undone because the new version
+	// did not become ready; the old one is about to be started. Docker has no
+	// such event.
+	EventRollback EventKind = "rollback"
+	EventState    EventKind = "state" // what is observed of it changed; not part of Docker's events
 	// EventLost is the last event of a subscriber that did not keep up: what
 	// follows it is missing, so the subscriber should list afresh. It has no
 	// plugin.

@@ -28,6 +28,20 @@ import (
 // nothing of what it set up either.
 // It runs beside the loop and touches nothing that belongs to that.
 func (u *unit) launch(ctx context.Context, rec store.Record, kind launchKind) (Task, error) {
+	task, err := u.bring(ctx, rec, kind)
+	if err == nil && rec.Previous != nil {
+		if err := u.settle(ctx); err != nil {
+			if kind == launchUpgraded { // who upgraded it is told, and has the old one
+				return nil, errors.Join(err, u.endFailed(ctx, task))
+			}
+			u.log.Warn("the plugin is ready, and the version before it is still kept", "err", err)
+		}
+	}
+	return task, err
+}
+
+// bring is launch, whatever the plugin was before.
+func (u *unit) bring(ctx context.Context, rec store.Record, kind launchKind) (Task, error) {
 	if kind == launchBoot {
 		task, err := u.resume(ctx, rec)
 		if task != nil || err != nil {
@@ -44,7 +58,7 @@ func (u *unit) launch(ctx context.Context, rec store.Record, kind launchKind) (T
 	if err == nil && kind == launchFirst {
 		// Only a plugin that works is remembered as enabled.
 		_, err = u.m.store.Update(ctx, rec.ID, func(r *store.Record) error {
-			r.Enabled, r.Timeout, r.StartTimeout = true, rec.Timeout, rec.StartTimeout
+			r.Enabled, r.Timeout, r.StartTimeout, r.Undone = true, rec.Timeout, rec.StartTimeout, ""
 			return nil
 		})
 		if err != nil {

@@ -313,10 +313,12 @@ func settingNames(o outlet.SetOptions) []string {
 	return append(names, o.Unset...)
 }
 
-// setEnabled stores what the user wants.
+// setEnabled stores what the user wants. A plugin that is disabled before the
+// version it was upgraded to was ready is what it was before.
 func (m *Manager) setEnabled(ctx context.Context, u *unit, enabled bool) error {
 	return m.update(ctx, u, func(r *store.Record) error {
-		r.Enabled = enabled
+		r.Enabled, r.Undone = enabled, ""
+		r.GoBack("it was disabled before the new version was ready")
 		return nil
 	})
 }

@@ -186,7 +186,7 @@ func (u *unit) enter(s outlet.State) {
 func (u *unit) publish() {
 	l := &u.life
 	p := pluginOf(l.rec)
-	st := &outlet.Status{State: l.state, Since: l.since, Restarts: l.restarts, Error: l.failure}
+	st := &outlet.Status{State: l.state, Since: l.since, Restarts: l.restarts, Error: l.failure, UpgradeUndone: l.rec.Undone}
 	if l.task != nil {
 		st.PID = l.task.PID()
 		at := l.startedAt
@@ -234,9 +234,10 @@ func (u *unit) look() (outlet.Plugin, <-chan struct{}) {
 type launchKind int
 
 const (
-	launchFirst   launchKind = iota // its user enabled it: a failure disables it
-	launchRestart                   // it ended by itself, or its start failed
-	launchBoot                      // the manager was opened: it may still be running
+	launchFirst    launchKind = iota // its user enabled it: a failure disables it
+	launchUpgraded                   // it was upgraded while enabled: a failure undoes that
+	launchRestart                    // it ended by itself, or its start failed
+	launchBoot                       // the manager was opened: it may still be running
 )
 
 // beginLaunch starts the plugin in a goroutine. The loop goes on.
@@ -295,6 +296,8 @@ func (u *unit) onLaunched(ctx context.Context, kind launchKind, task runtime.Tas
 		u.tellStarted(err)
 	case ctx.Err() != nil: // the manager is closing: the next one starts the plugin
 		u.tellStarted(errClosed)
+	case l.rec.Previous != nil:
+		u.undoUpgrade(ctx, err)
 	default:
 		u.log.Warn("plugin did not start", "err", err)
 		u.retryLater(err)
@@ -306,7 +309,9 @@ func (u *unit) onReady(ctx context.Context, kind launchKind) {
 	l.readyAt, l.unreachable = u.m.now(), false
 	switch kind {
 	case launchFirst:
-		l.rec.Enabled = true
+		l.rec.Enabled, l.rec.Undone = true, ""
+		l.restarts, l.backoff = 0, backoff{}
+	case launchUpgraded:
 		l.restarts, l.backoff = 0, backoff{}
 	case launchRestart, launchBoot:
 	}

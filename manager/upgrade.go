@@ -78,6 +78,7 @@ type upgrade struct {
 	unit     *unit
 	remote   *remote
 	art      *store.Artifact
+	patience time.Duration // within which a version must be ready
 }
 
 // open looks at the new version, after what is cheap to know.
@@ -160,21 +161,13 @@ func (up *upgrade) lockIdle(ctx context.Context) (unlock func(), err error) {
 // replace puts the new version in the place of the old one. The operation lock
 // is held. It does not stop half-way.
 func (up *upgrade) replace(ctx context.Context) error {
-	u, m := up.unit, up.m
-	old, err := m.store.Get(ctx, u.id)
-	if err != nil {
-		return err
-	}
-	hold, err := m.store.Hold(ctx, old) // until it is known that it is not needed
-	if err != nil {
-		return err
-	}
-	defer m.release(ctx, hold)
-	if !old.Enabled {
-		return up.commit(ctx, old)
+	u := up.unit
+	p, _ := u.look()
+	if !p.Enabled {
+		return up.commit(ctx)
 	}
 	if !up.o.Running {
-		return up.refuse(u.snapshot())
+		return up.refuse(p)
 	}
 	up.progress(outlet.Progress{Status: "Restarting", Message: true})
 	stopped := make(chan error, 1)
@@ -184,17 +177,19 @@ func (up *upgrade) replace(ctx context.Context) error {
 	if err := u.await(stopped); err != nil {
 		return err
 	}
-	if err := up.commit(ctx, old); err != nil {
-		return up.restore(ctx, old, err, false)
+	if err := up.commit(ctx); err != nil {
+		return up.resume(ctx, err)
 	}
-	if err := up.start(); err != nil {
-		return up.restore(ctx, old, err, true)
-	}
-	return nil
+	return up.start(ctx)
 }
 
 // commit makes the new version the plugin's, in one transaction.
-func (up *upgrade) commit(ctx context.Context, old store.Record) error {
+func (up *upgrade) commit(ctx context.Context) error {
+	old, err := up.m.store.Get(ctx, up.unit.id)
+	if err != nil {
+		return err
+	}
+	up.patience = up.unit.startTimeout(old)
 	generation, key := old.Generation, ""
 	for {
 		generation++
@@ -209,9 +204,13 @@ func (up *upgrade) commit(ctx context.Context, old store.Record) error {
 		}
 	}
 	var changed []string
-	err := up.m.update(ctx, up.unit, func(r *store.Record) error {
+	err = up.m.update(ctx, up.unit, func(r *store.Record) error {
 		if r.Generation != old.Generation {
 			return outlet.Errorf(errdefs.ErrConflict, "plugin %s was upgraded by somebody else meanwhile", r.Name)
+		}
+		r.Undone = ""
+		if r.Enabled {
+			r.KeepPrevious() // until the new version is ready
 		}
 		up.art.Describe(r)
 		r.Settings, changed = r.Settings.Reconcile(r.Config, up.remote.usable)
@@ -235,44 +234,50 @@ func (up *upgrade) commit(ctx context.Context, old store.Record) error {
 // maxLeftGenerations bounds the search for a root filesystem's key.
 const maxLeftGenerations = 100
 
-// start starts a plugin that was stopped for an upgrade.
-func (up *upgrade) start() error {
+// start starts a plugin that was stopped for an upgrade. If the new version does
+// not become ready, the unit brings the old one back ([unit.undoUpgrade]), and
+// start waits until that is.
+func (up *upgrade) start(ctx context.Context) error {
 	u := up.unit
 	started := make(chan error, 1)
 	if err := u.do(func() {
 		u.upgradeStarts()
 		u.life.started = append(u.life.started, started)
-		u.beginLaunch(u.ctx, launchFirst)
+		u.beginLaunch(u.ctx, launchUpgraded)
 	}); err != nil {
 		return err
 	}
-	return u.await(started)
+	err := u.await(started)
+	var notEnded *notEndedError
+	switch {
+	case err == nil, u.m.isClosed(): // then it is the next manager's to find out
+		return err
+	case errors.As(err, &notEnded):
+		return fmt.Errorf("the new version did not start and could not be ended, so the old one is not back: %w", err)
+	}
+	return up.returned(ctx, err)
 }
 
-// restore puts the old version back after the new one failed with cause, and
-// starts it. If it does not start either, it is tried again as if it had ended
-// by itself: its user wants it to run.
-func (up *upgrade) restore(ctx context.Context, old store.Record, cause error, committed bool) error {
+// resume starts the old version again after the new one could not be put in its
+// place, because of cause.
+func (up *upgrade) resume(ctx context.Context, cause error) error {
 	u := up.unit
-	if committed {
-		err := up.m.update(ctx, u, func(r *store.Record) error {
-			generation := r.Generation // never used twice
-			*r = old.Clone()
-			r.Generation = generation
-			return nil
-		})
-		if err != nil {
-			return errors.Join(cause, fmt.Errorf("put the old version back: %w", err))
-		}
-	}
 	if err := u.do(func() { u.upgradeStarts(); u.beginLaunch(u.ctx, launchRestart) }); err != nil {
 		return errors.Join(cause, err)
 	}
-	wait, cancel := context.WithTimeout(ctx, u.startTimeout(old)+time.Second)
+	return up.returned(ctx, cause)
+}
+
+// returned waits until the old version is ready, and returns what the new one
+// failed with. If the old one does not start either, it is tried again as if it
+// had ended by itself: its user wants it to run.
+func (up *upgrade) returned(ctx context.Context, cause error) error {
+	u := up.unit
+	p, _ := u.look()
+	wait, cancel := context.WithTimeout(ctx, up.patience+killTimeout)
 	defer cancel()
 	if _, _, err := u.waitReady(wait); err != nil {
-		return fmt.Errorf("the new version did not start, the old one was put back and does not start either (%w): %w", err, cause)
+		return fmt.Errorf("the new version of plugin %s did not start, and the old one does not start either (%w): %w", p.Name, err, cause)
 	}
-	u.log.Warn("upgrade undone", "err", cause)
 	return fmt.Errorf("the new version did not start, the old one is back and running: %w", cause)
 }

@@ -39,5 +39,8 @@ func statusText(p outlet.Plugin, now time.Time) string {
 	if s.Restarts > 0 {
 		text += fmt.Sprintf(" (%d %s)", s.Restarts, plural(s.Restarts, "restart"))
 	}
+	if s.UpgradeUndone != "" {
+		text += ", upgrade undone"
+	}
 	return text
 }

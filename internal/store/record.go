@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -52,6 +53,81 @@ type Record struct {
 	// Rootfs is the key of the plugin's writable root filesystem
 	// ([Store.RootfsMounts]); set by [Store.Add].
 	Rootfs string
+	// Previous is what an enabled plugin was upgraded from, until the new version
+	// has been ready once; else nil. It is held as the rest is.
+	Previous *Previous `json:",omitempty"`
+	// Undone says why the last upgrade was undone; "" if it was not.
+	Undone string `json:",omitempty"`
+}
+
+// Previous is what of a [Record] an upgrade replaces; the fields are those of
+// the record.
+type Previous struct {
+	Reference    string
+	Config       outlet.Config
+	ConfigDigest digest.Digest
+	Manifest     *ocispec.Descriptor `json:",omitempty"`
+	Layers       []Layer
+	Settings     outlet.Settings
+	Granted      outlet.Privileges
+	GrantedFor   digest.Digest `json:",omitempty"`
+	Rootfs       string
+}
+
+// KeepPrevious remembers what an upgrade is about to replace, so that [Record.GoBack]
+// brings it back. A version that was never ready is not remembered: the one
+// before it stays.
+func (r *Record) KeepPrevious() {
+	if r.Previous != nil {
+		return
+	}
+	old := r.Clone()
+	r.Previous = &Previous{
+		Reference: old.Reference, Config: old.Config, ConfigDigest: old.ConfigDigest,
+		Manifest: old.Manifest, Layers: old.Layers, Settings: old.Settings,
+		Granted: old.Granted, GrantedFor: old.GrantedFor, Rootfs: old.Rootfs,
+	}
+}
+
+// GoBack undoes an upgrade whose version was never ready, and says why. Without
+// one it changes nothing. The generation stays: none is used twice.
+func (r *Record) GoBack(why string) {
+	p := r.Previous
+	if p == nil {
+		return
+	}
+	r.Reference, r.Config, r.ConfigDigest = p.Reference, p.Config, p.ConfigDigest
+	r.Manifest, r.Layers, r.Settings = p.Manifest, p.Layers, p.Settings
+	r.Granted, r.GrantedFor, r.Rootfs = p.Granted, p.GrantedFor, p.Rootfs
+	r.Previous, r.Undone = nil, cut(why, maxUndone)
+}
+
+// maxUndone is how many bytes of [Record.Undone] are kept.
+const maxUndone = 4 << 10
+
+// cut is the beginning of a text, whole characters of at most n bytes.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	const mark = "…"
+	n -= len(mark)
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + mark
+}
+
+// withPrevious is the record as it is and, if there is one, as it was before the
+// upgrade that may have to be undone.
+func (r *Record) withPrevious() []Record {
+	all := []Record{*r}
+	if r.Previous != nil {
+		old := r.Clone()
+		old.GoBack("")
+		all = append(all, old)
+	}
+	return all
 }
 
 // Layer is one layer of a plugin: a blob and the digest of what it holds
@@ -77,11 +153,26 @@ func (r Record) Clone() Record {
 		m := cloneDescriptor(*r.Manifest)
 		r.Manifest = &m
 	}
-	r.Layers = slices.Clone(r.Layers)
-	for i := range r.Layers {
-		r.Layers[i].Blob = cloneDescriptor(r.Layers[i].Blob)
+	r.Layers = cloneLayers(r.Layers)
+	if r.Previous != nil {
+		p := *r.Previous
+		p.Config, p.Settings, p.Granted = p.Config.Clone(), p.Settings.Clone(), p.Granted.Clone()
+		if p.Manifest != nil {
+			m := cloneDescriptor(*p.Manifest)
+			p.Manifest = &m
+		}
+		p.Layers = cloneLayers(p.Layers)
+		r.Previous = &p
 	}
 	return r
+}
+
+func cloneLayers(l []Layer) []Layer {
+	l = slices.Clone(l)
+	for i := range l {
+		l[i].Blob = cloneDescriptor(l[i].Blob)
+	}
+	return l
 }
 
 func cloneDescriptor(d ocispec.Descriptor) ocispec.Descriptor {

@@ -278,32 +278,29 @@ func (s *Store) putLease(ctx context.Context, r *Record) error {
 	return nil
 }
 
-// resources are what a record needs to be kept.
+// resources are what a record needs to be kept, each once.
 func (s *Store) resources(r *Record) []leases.Resource {
 	var res []leases.Resource
-	blob := func(d digest.Digest) {
-		if d != "" {
-			res = append(res, leases.Resource{ID: d.String(), Type: "content"})
+	add := func(id, kind string) {
+		if one := (leases.Resource{ID: id, Type: kind}); id != "" && !slices.Contains(res, one) {
+			res = append(res, one)
 		}
 	}
-	snapshot := func(key string) {
-		if key != "" {
-			res = append(res, leases.Resource{ID: key, Type: "snapshots/" + s.snap})
+	for _, v := range r.withPrevious() {
+		add(v.ConfigDigest.String(), "content")
+		if v.Manifest != nil {
+			add(v.Manifest.Digest.String(), "content")
 		}
+		diffIDs := make([]digest.Digest, 0, len(v.Layers))
+		for _, l := range v.Layers {
+			add(l.Blob.Digest.String(), "content")
+			diffIDs = append(diffIDs, l.DiffID)
+		}
+		if len(diffIDs) > 0 {
+			add(rootfs.ChainID(diffIDs), "snapshots/"+s.snap)
+		}
+		add(v.Rootfs, "snapshots/"+s.snap)
 	}
-	blob(r.ConfigDigest)
-	if r.Manifest != nil {
-		blob(r.Manifest.Digest)
-	}
-	diffIDs := make([]digest.Digest, 0, len(r.Layers))
-	for _, l := range r.Layers {
-		blob(l.Blob.Digest)
-		diffIDs = append(diffIDs, l.DiffID)
-	}
-	if len(diffIDs) > 0 {
-		snapshot(rootfs.ChainID(diffIDs))
-	}
-	snapshot(r.Rootfs)
 	return res
 }
 

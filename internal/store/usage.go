@@ -180,12 +180,16 @@ func (c *usage) countPlugins(ctx context.Context) error {
 
 // written is what a plugin has beside its layers.
 func (c *usage) written(ctx context.Context, r Record) (int64, error) {
-	mounts, err := c.RootfsMounts(ctx, r.Rootfs)
-	if err != nil {
-		return 0, ignoreNotFound(err)
+	dirs := []string{c.PluginDir(r.ID)}
+	for _, v := range r.withPrevious() {
+		mounts, err := c.RootfsMounts(ctx, v.Rootfs)
+		if err != nil {
+			return 0, ignoreNotFound(err)
+		}
+		dirs = append(dirs, upperDirs(mounts)...)
 	}
 	var total int64
-	for _, dir := range append(upperDirs(mounts), c.PluginDir(r.ID)) {
+	for _, dir := range dirs {
 		n, err := diskUsage(ctx, dir)
 		if err != nil {
 			return 0, err

@@ -1,0 +1,89 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/store"
+)
+
+// settle forgets the version before an upgrade, because the new one is ready.
+func (u *unit) settle(ctx context.Context) error {
+	settled := func(r *store.Record) error {
+		r.Previous = nil
+		return nil
+	}
+	if _, err := u.m.store.Update(ctx, u.id, settled); err != nil {
+		return fmt.Errorf("remember that the new version is ready: %w", err)
+	}
+	// The same change again, not its result: a user may have changed more.
+	_ = u.do(func() { _ = settled(&u.life.rec) }) // as in beginLaunch
+	u.m.collectGarbage()
+	return nil
+}
+
+// undoUpgrade takes away all of a version that did not become ready, brings back
+// the one before it, and starts that. It runs on the loop, for a launch that
+// failed with cause and left nothing running. What keeps it from going back is
+// tried again with the new version's next start.
+//
+// A manager that dies meanwhile leaves the record of either version and nothing
+// that runs: the next one starts the version of the record, and comes back here
+// if that is the new one.
+func (u *unit) undoUpgrade(ctx context.Context, cause error) {
+	l := &u.life
+	u.log.Warn("the version the plugin was upgraded to did not start; the one before it is brought back", "err", cause)
+	l.failure = "the version it was upgraded to did not start: " + cause.Error()
+	u.enter(outlet.StateBackoff)
+	u.tellStarted(cause)
+	// Until the one is gone the other must not be started.
+	ctx, abort := context.WithCancel(ctx)
+	l.abort = abort
+	u.wg.Go(func() {
+		defer abort()
+		err := u.goBack(context.WithoutCancel(ctx), cause)
+		_ = u.do(func() { // as in beginLaunch
+			l.abort = nil
+			if err == nil {
+				l.rec.GoBack(cause.Error()) // as in settle
+				u.publish()
+			}
+			var notEnded *notEndedError
+			switch {
+			case l.state == outlet.StateStopping: // disabled meanwhile
+				u.beginTeardown(context.WithoutCancel(ctx))
+			case errors.As(err, &notEnded):
+				u.fail(err)
+			case err != nil:
+				u.log.Error("bring back the version before the upgrade", "err", err)
+				u.retryLater(errors.Join(cause, err))
+			default:
+				u.m.wentBack(u)
+				u.beginLaunch(u.ctx, launchRestart)
+			}
+		})
+	})
+}
+
+// goBack does the part of undoUpgrade that takes long. Nothing of the new
+// version may be mounted when the old one is started in the same places.
+func (u *unit) goBack(ctx context.Context, cause error) error {
+	if _, err := u.teardown(ctx, nil); err != nil {
+		return err
+	}
+	_, err := u.m.store.Update(ctx, u.id, func(r *store.Record) error {
+		r.GoBack(cause.Error())
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("put the old version back: %w", err)
+	}
+	u.note("the version the plugin was upgraded to did not start, the one before it is back: " + cause.Error())
+	u.m.collectGarbage()
+	return nil
+}
+
+// wentBack tells the world that an upgrade was undone.
+func (m *Manager) wentBack(u *unit) { m.afterChange(u, EventRollback, "rollback") }
