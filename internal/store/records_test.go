@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -105,6 +106,72 @@ func TestUpdateIsAllOrNothingAndMovesWhatIsHeld(t *testing.T) {
 		}
 		wantClean(t, s)
 		add(t, s, "x:latest", small(t, "old")) // the name is free again
+	})
+}
+
+func TestWhatAnUpgradeMayHaveToGoBackToIsKept(t *testing.T) {
+	both(t, func(t *testing.T, s *Store) {
+		r := add(t, s, "x:latest", small(t, "old"))
+		upgrade := func(content string, generation int) {
+			t.Helper()
+			art := create(t, s, small(t, content))
+			key, err := s.PrepareRootfs(t.Context(), art, r.ID, generation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.Update(t.Context(), r.ID, func(r *Record) error {
+				r.KeepPrevious()
+				art.Describe(r)
+				r.Generation, r.Rootfs, r.Reference, r.Settings.Args = generation, key, content, []string{content}
+				return nil
+			})
+			if err := errors.Join(err, art.Release(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		collected := func(blobs int) {
+			t.Helper()
+			stats, err := s.GC(t.Context())
+			if err != nil || stats.Blobs != blobs {
+				t.Errorf("collected %+v, %v; want %d blobs", stats, err, blobs)
+			}
+			wantClean(t, s)
+		}
+		before, err := s.Usage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		upgrade("never ready", 2)
+		collected(0)
+		upgrade("nor that", 3) // what it replaces is not worth going back to
+		collected(2)
+		u, err := s.Usage(t.Context())
+		if err != nil || u.Plugins[0].Unique <= before.Plugins[0].Unique || u.Plugins[0].Written < 2*before.Plugins[0].Written || u.Layers.Reclaimable != 0 {
+			t.Errorf("usage %+v before, %+v now, %v", before.Plugins, u.Plugins, err)
+		}
+		back, err := s.Update(t.Context(), r.ID, func(r *Record) error {
+			r.GoBack(strings.Repeat("€", maxUndone))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(back.Undone) > maxUndone || !utf8.ValidString(back.Undone) || back.Undone == "" {
+			t.Errorf("it says why with %d bytes", len(back.Undone))
+		}
+		want := r.Clone()
+		want.Generation, want.Undone = 3, back.Undone
+		if diff := cmp.Diff(want, back); diff != "" {
+			t.Errorf("back, but: %s", diff)
+		}
+		collected(2)
+		if got := readRootfs(t, s, back, "plugin"); got != "old" {
+			t.Errorf("plugin holds %q", got)
+		}
+		back.GoBack("again") // there is nothing left to go back to
+		if back.Undone == "again" {
+			t.Error("went back twice")
+		}
 	})
 }
 
