@@ -13,10 +13,19 @@ import (
 )
 
 func main() {
+	wait := flag.String("wait", "", "`path` of a named pipe: nothing is done until it is opened for writing")
 	listen := flag.String("listen", "", "`path` of a socket to serve")
 	say := flag.String("say", "", "a `line` for standard error")
 	exit := flag.Int("exit", -1, "`status` to exit with at once")
 	flag.Parse()
+	if *wait != "" {
+		pipe, err := os.OpenFile(*wait, os.O_RDONLY, 0)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		_ = pipe.Close() // nothing is read
+	}
 	if *say != "" {
 		fmt.Fprintln(os.Stderr, *say)
 	}
