@@ -98,7 +98,8 @@ func New(cfg Config) (*Client, error) {
 type Options struct {
 	// Auth are credentials for the reference's registry; nobody else gets them.
 	Auth outlet.RegistryAuth
-	// Header is sent with each request.
+	// Header is sent with each request to the reference's registry; nobody else
+	// gets it, its mirrors included.
 	Header http.Header
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -373,6 +374,50 @@ func TestHeadersOfUsersStayWithTheRegistry(t *testing.T) {
 		if next.Header.Get("Range") == "" {
 			t.Errorf("no Range to %s", to)
 		}
+	}
+}
+
+func TestHeadersOfUsersAreNotForMirrors(t *testing.T) {
+	reg := rt.Start(t, rt.Options{})
+	reg.Put(t, "foo/bar", "1", rt.Plugin{Config: rt.Config(nil), Layers: []rt.Layer{rt.GzipLayer(t, rt.File{Name: "f", Content: "x"})}})
+	own, mirror := rt.Before(t, reg), rt.Before(t, reg)
+	var atOwn, atMirror atomic.Value
+	own.On("GET", func(w http.ResponseWriter, r *http.Request, _ int, next http.Handler) {
+		atOwn.Store(r.Header.Get("X-Meta-Secret"))
+		next.ServeHTTP(w, r)
+	})
+	mirror.On("", func(w http.ResponseWriter, r *http.Request, _ int, _ http.Handler) {
+		atMirror.Store(r.Header.Get("X-Meta-Secret"))
+		w.WriteHeader(http.StatusNotFound)
+	})
+	c := client(t, func(cfg *Config) {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, own.Host), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		hosts := fmt.Sprintf("server = \"http://%s\"\n[host.\"http://%s\"]\ncapabilities = [\"pull\", \"resolve\"]\n", own.Host, mirror.Host)
+		if err := os.WriteFile(filepath.Join(dir, own.Host, "hosts.toml"), []byte(hosts), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg.CertsDirs = []string{dir}
+	})
+	named, err := reference.ParseNormalizedNamed(own.Host + "/foo/bar:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Open(t.Context(), named, Options{Header: http.Header{"X-Meta-Secret": {"x"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Resolve(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := atOwn.Load(); got != "x" {
+		t.Errorf("the registry was sent %v", got)
+	}
+	if got := atMirror.Load(); got != "" {
+		t.Errorf("the mirror was sent %v", got)
 	}
 }
 

@@ -82,7 +82,10 @@ func (r *Repository) newRequest(ctx context.Context, e *endpoint, q request) (*h
 	}
 	added := []http.Header{q.header}
 	if e.is(req.URL) { // those of users and of the configuration may be credentials
-		added = []http.Header{r.header, e.Header, q.header}
+		added = []http.Header{e.Header, q.header}
+		if !e.proxy { // users mean the registry, and know of no mirror
+			added = []http.Header{r.header, e.Header, q.header}
+		}
 	}
 	for _, h := range added {
 		for k, v := range h {
