@@ -36,7 +36,7 @@ func rules(t *testing.T, text string) func(*Config) {
 	}
 	return func(c *Config) {
 		quick(c)
-		c.Admit = p.Check
+		c.Admit, c.AdmitSource = p.Check, p.CheckSource
 		c.AdmitSettings = p.CheckPrivileges
 	}
 }
@@ -114,6 +114,31 @@ func TestOnlyWhatIsSignedIsInstalledWhereSignaturesAreRequired(t *testing.T) {
 	}
 	if got, err := f.read(reg.Host+"/a/good:1", "bin/plugin"); err != nil || got != "good" {
 		t.Errorf("it holds %q, %v", got, err)
+	}
+	f.clean()
+}
+
+func TestARegistryThatIsNotAllowedIsNotAsked(t *testing.T) {
+	reg := rt.Start(t, rt.Options{})
+	reg.Put(t, "a/b", "1", simple(t, "x", nil))
+	front := rt.Before(t, reg)
+	f := newFixture(t, rules(t, `{"allow":["registry.example/*"]}`))
+	for name, ask := range map[string]func(ref string) error{
+		"privileges": func(ref string) error {
+			_, err := f.Remote(t.Context(), ref, outlet.RemoteOptions{})
+			return err
+		},
+		"install": func(ref string) error {
+			_, err := f.pull(ref, nil)
+			return err
+		},
+	} {
+		if err := ask(front.Host + "/a/b:1"); !errdefs.IsPermissionDenied(err) || !strings.Contains(err.Error(), "allow") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := front.Served(""); n != 0 {
+		t.Errorf("it was asked %d times", n)
 	}
 	f.clean()
 }

@@ -109,6 +109,9 @@ type Config struct {
 	// unpacked: on install, upgrade and load, and an image that is to become one.
 	// signatures gives those that are beside it.
 	Admit func(ctx context.Context, p outlet.RemotePlugin, signatures FindSignatures) error
+	// AdmitSource, if not nil, may refuse a reference before its registry is
+	// asked for anything. What it lets pass Admit is still asked about.
+	AdmitSource func(reference string) error
 	// AdmitSettings, if not nil, may refuse the privileges that settings give a
 	// plugin that came from reference.
 	AdmitSettings func(reference string, p outlet.Privileges) error

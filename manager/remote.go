@@ -44,6 +44,11 @@ func (m *Manager) openRemote(ctx context.Context, complete string, o outlet.Remo
 	if err != nil {
 		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "%w", err)
 	}
+	if m.cfg.AdmitSource != nil {
+		if err := m.cfg.AdmitSource(complete); err != nil {
+			return nil, err
+		}
+	}
 	platform := registry.HostPlatform()
 	if o.Platform != "" {
 		if platform, err = registry.ParsePlatform(o.Platform); err != nil {
@@ -154,7 +159,8 @@ func (m *Manager) admit(ctx context.Context, r *remote, granted outlet.Privilege
 //
 // What the registry says of the reference is the error's class: ErrNotFound,
 // ErrUnauthenticated, ErrPermissionDenied. Something that is no plugin, or none
-// for the platform, is errdefs.ErrInvalidArgument.
+// for the platform, is errdefs.ErrInvalidArgument. A repository from which nothing
+// may be installed is not asked: that is the error of [Config.AdmitSource].
 func (m *Manager) Remote(ctx context.Context, name string, o outlet.RemoteOptions) (outlet.RemotePlugin, error) {
 	parsed, err := outlet.ParseRemote(name, "")
 	if err != nil {

@@ -21,6 +21,14 @@ func (a admitter) plugin(ctx context.Context, p outlet.RemotePlugin, signatures 
 	return rules.Check(ctx, p, signatures)
 }
 
+func (a admitter) source(reference string) error {
+	rules, err := policy.Load(a.path)
+	if err != nil {
+		return err
+	}
+	return rules.CheckSource(reference)
+}
+
 func (a admitter) settings(reference string, p outlet.Privileges) error {
 	rules, err := policy.Load(a.path)
 	if err != nil {
@@ -33,7 +41,7 @@ func (a admitter) settings(reference string, p outlet.Privileges) error {
 func (c Config) withPolicy(m manager.Config) manager.Config {
 	if c.Policy != "" {
 		a := admitter{c.Policy}
-		m.Admit, m.AdmitSettings = a.plugin, a.settings
+		m.Admit, m.AdmitSource, m.AdmitSettings = a.plugin, a.source, a.settings
 	}
 	return m
 }

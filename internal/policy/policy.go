@@ -135,13 +135,9 @@ type Find = func(context.Context) ([]outlet.Signature, error)
 // errdefs.ErrPermissionDenied and names the rule. signatures is called if a rule
 // asks for one, and may be nil where there can be none.
 func (p *Policy) Check(ctx context.Context, plugin outlet.RemotePlugin, signatures Find) error {
-	ref, err := reference.ParseNormalizedNamed(plugin.Reference)
+	repository, err := p.allowed(plugin.Reference)
 	if err != nil {
-		return p.refuse("allow", "%.256q is no reference", plugin.Reference)
-	}
-	repository := ref.Name()
-	if len(p.Allow) > 0 && !anyMatches(p.Allow, repository) {
-		return p.refuse("allow", "%s is not among the repositories that are allowed", repository)
+		return err
 	}
 	for i, r := range p.Require {
 		if !applies(r.Repositories, repository) {
@@ -152,6 +148,26 @@ func (p *Policy) Check(ctx context.Context, plugin outlet.RemotePlugin, signatur
 		}
 	}
 	return p.CheckPrivileges(plugin.Reference, plugin.Privileges)
+}
+
+// CheckSource says whether anything may be installed from the repository of a
+// reference, which can be known before its registry is asked; if not it is
+// errdefs.ErrPermissionDenied. [Policy.Check] looks at that too.
+func (p *Policy) CheckSource(source string) error {
+	_, err := p.allowed(source)
+	return err
+}
+
+// allowed is the repository of a reference.
+func (p *Policy) allowed(source string) (repository string, err error) {
+	ref, err := reference.ParseNormalizedNamed(source)
+	if err != nil {
+		return "", p.refuse("allow", "%.256q is no reference", source)
+	}
+	if len(p.Allow) > 0 && !anyMatches(p.Allow, ref.Name()) {
+		return "", p.refuse("allow", "%s is not among the repositories that are allowed", ref.Name())
+	}
+	return ref.Name(), nil
 }
 
 // CheckPrivileges says whether a plugin that came from a reference may have
