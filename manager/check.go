@@ -64,7 +64,9 @@ func same(a, b outlet.Problem) bool { return a.Kind == b.Kind && a.Subject == b.
 
 // lookAgain looks once more, and returns of found what is still there.
 func (m *Manager) lookAgain(ctx context.Context, found []outlet.Problem) ([]outlet.Problem, error) {
-	if err := m.store.Settle(ctx); err != nil {
+	// What the last daemon left is collected soon after a start, and what users
+	// did is collected behind their backs.
+	if err := m.collected(ctx); err != nil {
 		return nil, err
 	}
 	again, err := m.look(ctx)

@@ -16,7 +16,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -139,12 +138,6 @@ const (
 	bootStarts          = 4                // plugins started at the same time when a manager is opened
 )
 
-// A collection that failed is tried again, after delays that double.
-const (
-	firstCollectRetry = time.Second
-	lastCollectRetry  = time.Minute
-)
-
 // Manager manages the plugins of one root. All methods are safe for concurrent
 // use. A plugin's name is its local name with or without the tag, its id, or a
 // unique prefix of that.
@@ -171,7 +164,7 @@ type Manager struct {
 	ctx    context.Context //nolint:containedctx // of everything that runs until Close, beside its cancel
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	gc     chan struct{} // has room for one: a collection is due
+	gc     collections
 	// handlersFor is how long an enable waits for the handlers of a capability.
 	handlersFor time.Duration
 	boot        chan struct{} // a place for each start at boot
@@ -210,7 +203,7 @@ func New(cfg Config) (*Manager, error) {
 		now:         time.Now,
 		rt:          cfg.Runtime,
 		prober:      probe.New(),
-		gc:          make(chan struct{}, 1),
+		gc:          newCollections(),
 		handlersFor: defaultHandlersFor,
 		boot:        make(chan struct{}, bootStarts),
 		units:       make(map[string]*unit),
@@ -313,49 +306,6 @@ func (m *Manager) logEvent(action, id, name string) {
 	if m.cfg.EventLogger != nil {
 		m.cfg.EventLogger(action, id, name)
 	}
-}
-
-// collectGarbage asks for a collection, which runs in the background.
-func (m *Manager) collectGarbage() {
-	select {
-	case m.gc <- struct{}{}:
-	default: // one is due already, and will see what is garbage now
-	}
-}
-
-func (m *Manager) runGC() {
-	retry := time.NewTimer(firstCollectRetry)
-	retry.Stop()
-	defer retry.Stop()
-	delay := firstCollectRetry
-	for {
-		select {
-		case <-m.ctx.Done():
-			return
-		case <-m.gc:
-		case <-retry.C:
-		}
-		// A collection is short, and containerd's leaks a goroutine when it is
-		// interrupted.
-		st, err := m.store.GC(context.WithoutCancel(m.ctx))
-		if err != nil {
-			m.log.Warn("garbage collection", "err", err, "again_in", delay)
-			retry.Reset(delay)
-			delay = min(2*delay, lastCollectRetry)
-		} else {
-			retry.Stop()
-			delay = firstCollectRetry
-			m.log.Debug("garbage collection", "blobs", st.Blobs, "bytes", st.Bytes, "snapshots", st.Snapshots, "took", st.Elapsed)
-		}
-	}
-}
-
-// CollectGarbage removes content that no plugin uses, and waits for it.
-func (m *Manager) CollectGarbage(ctx context.Context) error {
-	if _, err := m.store.GC(context.WithoutCancel(ctx)); err != nil { // as in runGC
-		return fmt.Errorf("garbage collection: %w", err)
-	}
-	return nil
 }
 
 // launchUnit makes a unit known and starts its loop.

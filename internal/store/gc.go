@@ -67,7 +67,8 @@ func (s *Store) GC(ctx context.Context) (GCStats, error) {
 		return GCStats{}, err
 	}
 	// Whatever fails from here on, the next collection looks at everything.
-	look := !s.swept || s.failed.Swap(false)
+	failed := s.failed.Swap(false) // also where it has to look anyway: it is told of failures from here on
+	look := failed || !s.swept
 	s.swept = false
 	if look {
 		if err := s.markDirty(ctx); err != nil {

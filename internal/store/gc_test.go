@@ -92,6 +92,28 @@ func TestWhatADeadDaemonLeftGoesWithTheFirstCollection(t *testing.T) {
 	})
 }
 
+func TestACollectionForgetsWhatFailedBeforeIt(t *testing.T) {
+	both(t, func(t *testing.T, s *Store) {
+		r := add(t, s, "a:latest", small(t, "1"))
+		// Before the first collection, which looks at everything anyway, something
+		// fails whose parts may be left.
+		art := create(t, s, small(t, "2"))
+		if _, err := s.Add(t.Context(), Record{ID: r.ID, Name: "b:latest"}, art); err == nil {
+			t.Fatal("two plugins have one id")
+		}
+		s.failed.Store(true) // whatever the store made of it
+		if err := art.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := s.GC(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantClean(t, s)
+	})
+}
+
 func TestACreateThatWaitsHoldsNobodyUp(t *testing.T) {
 	both(t, func(t *testing.T, s *Store) {
 		slow, feed := io.Pipe()

@@ -157,14 +157,3 @@ func (s *Store) sweepAgain(ctx context.Context) {
 	case <-ctx.Done():
 	}
 }
-
-// Settle waits until no collection runs.
-func (s *Store) Settle(ctx context.Context) error {
-	select {
-	case s.collector <- struct{}{}:
-		<-s.collector
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
