@@ -57,16 +57,8 @@ func (m *Manager) Create(ctx context.Context, name string, archive io.Reader, o 
 	// From here on it is a matter of milliseconds: the client's going away
 	// leaves a whole plugin, not half of one.
 	ctx = context.WithoutCancel(ctx)
-	done := false // and nothing is left to be collected
-	defer func() {
-		if err := art.Release(ctx); err != nil {
-			m.log.Warn("release what was created", "err", err)
-			done = false
-		}
-		if !done || art.Shared {
-			m.collectGarbage()
-		}
-	}()
+	created := false
+	defer func() { m.release(ctx, art, created) }()
 	warnings = append(warnings, art.Warnings...)
 	// What is used is what was stored: with the digests of the layers.
 	if cfg, _, err = m.checkConfig(art.Config, true); err != nil {
@@ -82,7 +74,7 @@ func (m *Manager) Create(ctx context.Context, name string, archive io.Reader, o 
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
-	done = true
+	created = true
 	for _, w := range warnings {
 		m.log.Warn("created plugin", "plugin", name, "warning", w)
 	}

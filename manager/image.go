@@ -190,7 +190,8 @@ func (m *Manager) createFromImage(ctx context.Context, name string, src imageSou
 		return outlet.Plugin{}, nil, err
 	}
 	ctx = context.WithoutCancel(ctx) // as in Create
-	defer m.release(ctx, art)
+	created := false
+	defer func() { m.release(ctx, art, created) }()
 	warnings = append(warnings, art.Warnings...)
 	p, err := m.add(ctx, store.Record{
 		Name:      name,
@@ -202,6 +203,7 @@ func (m *Manager) createFromImage(ctx context.Context, name string, src imageSou
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
+	created = true
 	m.logEvent("create", p.ID, p.Name)
 	return p, warnings, nil
 }

@@ -50,7 +50,8 @@ func (m *Manager) Pull(ctx context.Context, name string, o outlet.PullOptions, p
 	}
 	// As in Create: the client's going away leaves a whole plugin now.
 	ctx = context.WithoutCancel(ctx)
-	defer m.release(ctx, art)
+	installed := false
+	defer func() { m.release(ctx, art, installed) }()
 	p, err := m.add(ctx, store.Record{
 		Name:       parsed.Name,
 		Reference:  parsed.Reference,
@@ -61,9 +62,9 @@ func (m *Manager) Pull(ctx context.Context, name string, o outlet.PullOptions, p
 		GrantedFor: art.ConfigDigest,
 	}, art)
 	if err != nil {
-		m.collectGarbage()
 		return outlet.Plugin{}, err
 	}
+	installed = true
 	m.warn(r, art, p.Name)
 	m.logEvent("pull", reference.FamiliarString(r.ref), p.Name)
 	return p, nil
@@ -75,9 +76,16 @@ func (m *Manager) warn(r *remote, art *store.Artifact, name string) {
 	}
 }
 
-func (m *Manager) release(ctx context.Context, art *store.Artifact) {
-	if err := art.Release(ctx); err != nil {
+// release gives up what an operation held, and has collected what nobody needs
+// any more. taken says that a plugin has all that the operation made: then that
+// is only what it made and gave up on its way.
+func (m *Manager) release(ctx context.Context, art *store.Artifact, taken bool) {
+	err := art.Release(ctx)
+	if err != nil {
 		m.log.Warn("release content", "err", err)
+	}
+	if err != nil || !taken || m.store.Litter() {
+		m.collectGarbage()
 	}
 }
 

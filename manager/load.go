@@ -139,7 +139,7 @@ func (l *loading) release(ctx context.Context) {
 	}
 	for _, p := range l.plugins {
 		if p.art != nil {
-			l.m.release(context.WithoutCancel(ctx), p.art)
+			l.m.release(context.WithoutCancel(ctx), p.art, false)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (m *Manager) Push(ctx context.Context, name string, o outlet.RemoteOptions,
 	if err != nil {
 		return outlet.Pushed{}, err
 	}
-	defer m.release(ctx, hold)
+	defer m.release(ctx, hold, false) // the plugin may have been removed meanwhile
 	p := pusher{m: m, repo: repo, rec: rec, tell: progress}
 	if err := p.push(ctx); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -113,7 +113,8 @@ func (m *Manager) makeManifest(ctx context.Context, u *unit, rec store.Record, p
 	if err != nil {
 		return rec, err
 	}
-	defer m.release(ctx, hold)
+	// Nor are the layers as they were needed any more.
+	defer m.release(ctx, hold, false)
 	config, err := m.store.Content().Info(m.store.Context(ctx), rec.ConfigDigest)
 	if err != nil {
 		return rec, err
@@ -140,7 +141,7 @@ func (m *Manager) makeManifest(ctx context.Context, u *unit, rec store.Record, p
 	if err != nil {
 		return rec, err
 	}
-	defer m.release(ctx, art)
+	defer m.release(ctx, art, false)
 	err = m.update(ctx, u, func(r *store.Record) error {
 		if r.Generation != old.Generation {
 			return outlet.Errorf(errdefs.ErrConflict, "plugin %s was upgraded meanwhile", r.Name)
@@ -151,7 +152,6 @@ func (m *Manager) makeManifest(ctx context.Context, u *unit, rec store.Record, p
 	if err != nil {
 		return rec, err
 	}
-	m.collectGarbage() // the layers as they were are not needed any more
 	return m.store.Get(ctx, u.id)
 }
 

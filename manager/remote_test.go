@@ -76,10 +76,11 @@ func (f *fixture) read(name, file string) (string, error) {
 	return string(b), err
 }
 
-// clean fails the test if something is left that no plugin has.
+// clean fails the test if something is left that no plugin has, and that was not
+// asked to be collected.
 func (f *fixture) clean() {
 	f.t.Helper()
-	if err := f.CollectGarbage(f.t.Context()); err != nil {
+	if err := f.collected(f.t.Context()); err != nil {
 		f.t.Fatal(err)
 	}
 	report, err := f.store.Check(f.t.Context())

@@ -83,10 +83,7 @@ func (m *Manager) hold(ctx context.Context, name string) (_ store.Record, releas
 		if err != nil {
 			return store.Record{}, nil, err
 		}
-		release := func() {
-			m.release(ctx, a)
-			m.collectGarbage() // it may have been the last to hold it
-		}
+		release := func() { m.release(ctx, a, false) } // it may have been the last to hold it
 		// What was held is only certain to be there if the record still names it.
 		again, err := m.store.Get(ctx, u.id)
 		if err == nil && again.Generation == rec.Generation && again.ConfigDigest == rec.ConfigDigest && sameManifest(again, rec) {

@@ -52,8 +52,7 @@ func (m *Manager) Upgrade(ctx context.Context, name, remoteName string, o outlet
 	if up.art, err = m.download(ctx, up.remote, progress); err != nil {
 		return outlet.Plugin{}, err
 	}
-	defer m.collectGarbage()
-	defer m.release(context.WithoutCancel(ctx), up.art)
+	defer m.release(context.WithoutCancel(ctx), up.art, false)
 	if o.Running {
 		unlock, err := up.lockIdle(ctx)
 		if err != nil {

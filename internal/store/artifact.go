@@ -36,9 +36,6 @@ type Artifact struct {
 	// Warnings say what of the archive could not be kept (device nodes and
 	// owners in a user namespace).
 	Warnings []string
-	// Shared says that the root filesystem was here already. What was unpacked
-	// is then for the next [Store.GC] to remove.
-	Shared bool
 
 	store *Store
 	lease string
@@ -198,7 +195,6 @@ func (s *Store) create(ctx context.Context, a *Artifact, r io.Reader, limits roo
 	err = s.snapshots().Commit(lctx, a.chain(), key)
 	if errdefs.IsAlreadyExists(err) {
 		// The same root filesystem is there already; that is the one in use.
-		a.Shared = true
 		err = s.snapshots().Remove(lctx, key)
 	}
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 type durableSnapshotter struct {
 	snapshots.Snapshotter
 	failed *atomic.Bool // set when something did, and may have left a part
+	litter *atomic.Bool // set when one was removed, which only a collection does to its files
 }
 
 // noting sets failed if err is one.
@@ -41,6 +42,9 @@ func (s durableSnapshotter) Commit(ctx context.Context, name, key string, opts .
 
 func (s durableSnapshotter) Remove(ctx context.Context, key string) error {
 	err := durable.Do(durable.Snapshot, "remove "+key, func() error { return s.Snapshotter.Remove(ctx, key) })
+	if err == nil {
+		s.litter.Store(true)
+	}
 	return noting(s.failed, err)
 }
 

@@ -92,6 +92,28 @@ func TestWhatADeadDaemonLeftGoesWithTheFirstCollection(t *testing.T) {
 	})
 }
 
+func TestWhatACreateGaveUpIsLitterUntilItIsCollected(t *testing.T) {
+	both(t, func(t *testing.T, s *Store) {
+		add(t, s, "a:latest", small(t, "1"))
+		if s.Litter() {
+			t.Error("a create of something new made litter")
+		}
+		add(t, s, "b:latest", small(t, "1"))
+		if !s.Litter() {
+			t.Error("a create of what was there already made none")
+		}
+		for range 2 { // the first of a store makes some to look at everything
+			if _, err := s.GC(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if s.Litter() {
+				t.Error("a collection left it")
+			}
+		}
+		wantClean(t, s)
+	})
+}
+
 func TestACollectionForgetsWhatFailedBeforeIt(t *testing.T) {
 	both(t, func(t *testing.T, s *Store) {
 		r := add(t, s, "a:latest", small(t, "1"))

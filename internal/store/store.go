@@ -76,6 +76,7 @@ type Store struct {
 	// failed says that since then a change of a blob or snapshot failed, which
 	// may have left files that the metadata does not know.
 	failed atomic.Bool
+	litter atomic.Bool // see Litter
 
 	lostMu sync.Mutex
 	lost   []string // leases that could not be ended
@@ -200,7 +201,7 @@ func (s *Store) Content() content.Store { return durableContent{s.meta.ContentSt
 
 // snapshots is the snapshotter with metadata and leases.
 func (s *Store) snapshots() snapshots.Snapshotter {
-	return durableSnapshotter{s.meta.Snapshotter(s.snap), &s.failed}
+	return durableSnapshotter{s.meta.Snapshotter(s.snap), &s.failed, &s.litter}
 }
 
 // RootfsMounts returns what to mount ([rootfs.Mount]) to get the root
