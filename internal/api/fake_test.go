@@ -387,7 +387,8 @@ func (fakeSystem) Info(context.Context) (Info, error) {
 	return Info{
 		ID: "9f0c", Name: "host", ServerVersion: "1.2.3", KernelVersion: "6.1.0", OperatingSystem: "Debian GNU/Linux 12",
 		Architecture: "x86_64", NCPU: 2, MemTotal: 1 << 30, DataRoot: "/var/lib/outlet", CgroupDriver: "cgroupfs", CgroupVersion: "1",
-		LiveRestore: true, HTTPProxy: "http://user:secret@proxy:3128", Plugins: InfoPlugins{Volume: []string{"foo/bar:latest"}},
+		LiveRestore: true, Descriptors: 30, Goroutines: 40, EventListeners: 1,
+		HTTPProxy: "http://user:secret@proxy:3128", Plugins: InfoPlugins{Volume: []string{"foo/bar:latest"}},
 		RuntimeCommit: "v1.1.5-0",
 	}, nil
 }

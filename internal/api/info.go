@@ -28,6 +28,8 @@ type Info struct {
 	Labels                         []string
 	SecurityOptions                []string // each of the form name=x[,k=v]
 	Warnings                       []string
+	// What the daemon's process has of these now.
+	Descriptors, Goroutines, EventListeners int
 	// Plugins are the names of enabled managed plugins and of v1 plugins found.
 	Plugins InfoPlugins
 	// Runtime is the name of what runs plugins and RuntimePath its program;
@@ -100,6 +102,9 @@ type infoAnswer struct {
 	Swarm              struct{ LocalNodeState string }
 	LiveRestoreEnabled bool
 	Debug              bool
+	NFd                int
+	NGoroutines        int
+	NEventsListener    int
 	ContainerdCommit   commit
 	RuncCommit         commit
 	InitCommit         commit
@@ -149,6 +154,7 @@ func newInfoAnswer(in Info, now time.Time) infoAnswer {
 		NCPU: in.NCPU, MemTotal: in.MemTotal, DockerRootDir: in.DataRoot,
 		CgroupDriver: in.CgroupDriver, CgroupVersion: in.CgroupVersion,
 		LiveRestoreEnabled: in.LiveRestore, Debug: in.Debug,
+		NFd: in.Descriptors, NGoroutines: in.Goroutines, NEventsListener: in.EventListeners,
 		HTTPProxy: maskUser(in.HTTPProxy), HTTPSProxy: maskUser(in.HTTPSProxy), NoProxy: in.NoProxy,
 		Labels: list(in.Labels), SecurityOptions: list(in.SecurityOptions), Warnings: list(in.Warnings),
 		Plugins: in.Plugins, DriverStatus: [][2]string{},

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -66,6 +67,9 @@ func (s system) Info(ctx context.Context) (api.Info, error) {
 		NoProxy:         proxy(s.d.opts.Getenv, "NO_PROXY"),
 		Labels:          c.Labels,
 		Warnings:        s.warnings(),
+		Descriptors:     descriptors(),
+		Goroutines:      runtime.NumGoroutine(),
+		EventListeners:  s.d.events.Subscribers(),
 		Runtime:         rt.Name,
 		RuntimePath:     rt.Path,
 		RuntimeCommit:   cmp.Or(rt.Commit, rt.Version), // what clients print as its version
@@ -189,6 +193,16 @@ func daemonID(root string) (string, error) {
 		return "", fmt.Errorf("keep the daemon's id: %w", err)
 	}
 	return id, nil
+}
+
+// descriptors is how many files this process has open, 0 if the kernel does not
+// tell.
+func descriptors() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(entries) - 1 // that of the directory itself
 }
 
 // machine is the hardware's name as uname(2) tells it.
