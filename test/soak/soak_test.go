@@ -2,18 +2,14 @@ package soak
 
 import (
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/client"
 	"github.com/outletd/outlet/internal/testutil"
 	"github.com/outletd/outlet/internal/testutil/daemontest"
@@ -27,43 +23,33 @@ const (
 	manyPlugins = 50
 )
 
+// patience is how long is waited for what takes a moment. It only passes where
+// something is wrong.
+const patience = time.Minute
+
 // soak is a run: the daemon, and what must be true of it.
 type soak struct {
-	t      *testing.T
-	d      *daemontest.Daemon
-	c      *client.Client
-	r      *rand.Rand
-	tar    string
+	t       *testing.T
+	d       *daemontest.Daemon
+	c       *client.Client
+	r       *rand.Rand
+	tar     string
+	plugins int
+	// mortal says that the daemon is stopped and killed now and then.
+	mortal bool
 	models map[string]*model
 	counts map[string]int
+	past   map[string][]string // what was done to each plugin
 	// printers print numbers all the time, and are killed now and then.
-	printers []string
+	printers []*printer
 	ids      map[string]bool // of all plugins there ever were
-	// before is what the daemon took when all was set up.
-	before usage
-}
-
-// usage is what must not grow.
-type usage struct {
-	descriptors int
-	threads     int64
-	resident    int64
-}
-
-func (s *soak) usage() usage {
-	return usage{s.d.Descriptors(), s.d.Threads(), s.d.RSS()}
-}
-
-// model is what must be true of one plugin.
-type model struct {
-	enabled bool
-	size    string // the setting TMPFS_SIZE
-	volume  bool   // has a volume of its own name
-	mounted bool
-	kills   int // since it was enabled
 }
 
 // TestSoak runs for OUTLET_SOAK, or a few seconds. `make soak` sets it.
+//
+// For two thirds of that the daemon is killed and stopped too. Then there is one
+// that goes on: with nothing in it, it must take in the end what it took in the
+// beginning.
 func TestSoak(t *testing.T) {
 	length, plugins := 5*time.Second, fewPlugins
 	if v := os.Getenv("OUTLET_SOAK"); v != "" {
@@ -73,6 +59,29 @@ func TestSoak(t *testing.T) {
 		}
 		plugins = manyPlugins
 	}
+	s := newSoak(t, plugins)
+
+	s.mortal = true
+	s.startPrinters()
+	s.run(length * 2 / 3)
+	s.tearDown()
+
+	s.mortal = false
+	s.restart()
+	// Once around, so that what a daemon opens once is open.
+	s.startPrinters()
+	s.around()
+	s.tearDown()
+	before := s.settledUsage()
+	s.startPrinters()
+	s.run(length / 3)
+	s.tearDown()
+	s.checkUsage(before)
+	t.Logf("steps: %v", s.counts)
+}
+
+func newSoak(t *testing.T, plugins int) *soak {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if v := os.Getenv("OUTLET_SEED"); v != "" {
 		var err error
@@ -82,8 +91,9 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("OUTLET_SEED=%d", seed)
 	s := &soak{
-		t: t, d: daemontest.Start(t), r: rand.New(rand.NewPCG(seed, 0)),
-		models: make(map[string]*model), counts: make(map[string]int), ids: make(map[string]bool),
+		t: t, d: daemontest.Start(t), r: rand.New(rand.NewPCG(seed, 0)), plugins: plugins,
+		models: make(map[string]*model), counts: make(map[string]int),
+		past: make(map[string][]string), ids: make(map[string]bool),
 	}
 	s.tar = filepath.Join(t.TempDir(), "dirvol.tar")
 	if out, err := exec.Command("tar", "-C", daemontest.Dirvol(t), "-cf", s.tar, ".").CombinedOutput(); err != nil {
@@ -94,220 +104,38 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.c.Close() })
+	return s
+}
 
-	// Once around, so that what a daemon opens once is open.
-	s.step("plugin0")
-	s.startPrinters()
-	s.checkAll()
-	s.before = s.usage()
+// run does steps for so long, and looks after each.
+func (s *soak) run(length time.Duration) {
+	s.t.Helper()
 	for end := time.Now().Add(length); time.Now().Before(end); {
-		s.step(fmt.Sprintf("plugin%d", s.r.IntN(plugins)))
+		s.step(fmt.Sprintf("plugin%d", s.r.IntN(s.plugins)))
 		s.checkAll()
 	}
-	s.checkPrinters()
-	s.tearDown()
-	t.Logf("steps: %v", s.counts)
-	s.checkUsage()
 }
 
-// step does one thing that is possible with the plugin.
-func (s *soak) step(name string) {
+// restart stops the daemon and starts another.
+func (s *soak) restart() {
 	s.t.Helper()
-	m, there := s.models[name]
-	if !there {
-		s.create(name)
-		return
-	}
-	type choice struct {
-		what     string
-		possible bool
-		do       func() error
-	}
-	choices := []choice{
-		{"enable", !m.enabled, func() error {
-			m.enabled, m.kills = true, 0
-			return s.c.Enable(s.t.Context(), name, outlet.EnableOptions{})
-		}},
-		{"disable", m.enabled && !m.mounted, func() error { m.enabled = false; return s.c.Disable(s.t.Context(), name, false) }},
-		{"set", !m.enabled, func() error {
-			m.size = fmt.Sprintf("TMPFS_SIZE=%dm", 1+s.r.IntN(64))
-			return s.c.Set(s.t.Context(), name, outlet.SetOptions{Set: []string{m.size}})
-		}},
-		{"remove", !m.enabled && !m.volume, func() error { delete(s.models, name); return s.c.Remove(s.t.Context(), name, false) }},
-		// After the third restart in ten minutes there are delays, by design.
-		{"kill plugin", m.enabled && m.kills < 2, func() error { m.kills++; return s.kill(name) }},
-		{"volume create", m.enabled && !m.volume, func() error {
-			m.volume = true
-			opts := map[string]string{"type": []string{"dir", "tmpfs"}[s.r.IntN(2)]}
-			_, err := s.c.VolumeCreate(s.t.Context(), outlet.VolumeCreate{Name: name, Driver: name, DriverOpts: opts})
-			return err
-		}},
-		{"volume mount", m.volume && m.enabled && !m.mounted, func() error { m.mounted = true; return s.mount(name) }},
-		{"volume unmount", m.mounted, func() error { m.mounted = false; return s.c.VolumeUnmount(s.t.Context(), name, "") }},
-		{"volume remove", m.volume && m.enabled && !m.mounted, func() error { m.volume = false; return s.c.VolumeRemove(s.t.Context(), name, false) }},
-		{"kill printer", s.r.IntN(20) == 0, s.killPrinter},
-		{"check", s.r.IntN(20) == 0, s.check},
-		{"restart daemon", s.r.IntN(8) == 0, func() error { s.d.Stop(); s.d.Start(); return nil }},
-		{"kill daemon", s.r.IntN(8) == 0, func() error { s.d.Kill(); s.d.Start(); return nil }},
-	}
-	choices = slices.DeleteFunc(choices, func(c choice) bool { return !c.possible })
-	c := choices[s.r.IntN(len(choices))]
-	s.counts[c.what]++
-	if err := c.do(); err != nil {
-		s.t.Fatalf("%s %s: %v", c.what, name, err)
-	}
+	s.d.Stop()
+	s.start()
 }
 
-// check compares what the daemon keeps with what is there. Where the daemon was
-// killed while it collected garbage some may be left until the next collection;
-// what a repair does not mend is an error.
-func (s *soak) check() error {
+// start starts the daemon that was stopped or killed, and checks it at once:
+// whatever there was, a check waits for what a start mends.
+func (s *soak) start() {
+	s.t.Helper()
+	s.c.Close() // the connections to the last one
+	s.d.Start()
+	s.check()
+}
+
+// check compares what the daemon keeps with what is there.
+func (s *soak) check() {
+	s.t.Helper()
 	if r := s.d.Outlet("system", "check"); r.Code != 0 {
-		s.t.Logf("a check finds: %s", r.Out)
-		s.counts["repair"]++
-		s.d.Outlet("system", "check", "--repair")
-		s.d.Outlet("system", "check").OK()
+		s.t.Fatalf("after %v a check finds:\n%s%s", s.counts, r.Out, r.Err)
 	}
-	return nil
-}
-
-func (s *soak) create(name string) {
-	s.t.Helper()
-	f, err := os.Open(s.tar)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer f.Close()
-	p, _, err := s.c.Create(s.t.Context(), name, io.Reader(f), outlet.CreateOptions{})
-	if err != nil {
-		s.t.Fatalf("create %s: %v", name, err)
-	}
-	s.ids[p.ID] = true
-	s.models[name] = &model{size: "TMPFS_SIZE=64m"}
-	s.counts["create"]++
-}
-
-// kill ends the plugin's process behind the daemon's back and waits until there
-// is another.
-func (s *soak) kill(name string) error {
-	p, err := s.running(name)
-	if err != nil {
-		return err
-	}
-	if err := syscall.Kill(p.Status.PID, syscall.SIGKILL); err != nil {
-		return err
-	}
-	testutil.Eventually(s.t, 20*time.Second, func() error {
-		now, err := s.running(name)
-		if err == nil && now.Status.PID == p.Status.PID {
-			err = fmt.Errorf("%s still has process %d", name, now.Status.PID)
-		}
-		return err
-	})
-	return nil
-}
-
-// mount mounts the plugin's volume and writes through it.
-func (s *soak) mount(name string) error {
-	v, err := s.c.VolumeMount(s.t.Context(), name, "")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(v.Mountpoint, "f"), []byte(name), 0o644)
-}
-
-func (s *soak) running(name string) (outlet.Plugin, error) {
-	p, err := s.c.Inspect(s.t.Context(), name)
-	if err == nil && p.Status.State != outlet.StateRunning {
-		err = fmt.Errorf("%s is %s: %s", name, p.Status.State, p.Status.Error)
-	}
-	return p, err
-}
-
-// checkAll compares the daemon with the models.
-func (s *soak) checkAll() {
-	s.t.Helper()
-	list, err := s.c.List(s.t.Context(), outlet.ListFilter{})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if want := len(s.models) + len(s.printers); len(list) != want {
-		s.t.Fatalf("there are %d plugins, not %d", len(list), want)
-	}
-	for name, m := range s.models {
-		testutil.Eventually(s.t, 20*time.Second, func() error {
-			if !m.enabled {
-				return nil
-			}
-			_, err := s.running(name)
-			return err
-		})
-		p, err := s.c.Inspect(s.t.Context(), name)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if p.Enabled != m.enabled || !slices.Contains(p.Settings.Env, m.size) || len(p.Status.Holders) > 0 != m.mounted {
-			s.t.Fatalf("%s is enabled %v, has %v and holders %v; the model is %+v", name, p.Enabled, p.Settings.Env, p.Status.Holders, *m)
-		}
-		if !m.enabled && p.Status.PID != 0 {
-			s.t.Fatalf("%s is disabled and has process %d", name, p.Status.PID)
-		}
-	}
-}
-
-// tearDown removes everything and looks for what is left.
-func (s *soak) tearDown() {
-	s.t.Helper()
-	for name, m := range s.models {
-		var err error
-		if !m.enabled {
-			err = s.c.Enable(s.t.Context(), name, outlet.EnableOptions{})
-		}
-		if err == nil && m.mounted {
-			err = s.c.VolumeUnmount(s.t.Context(), name, "")
-		}
-		if err == nil && m.volume {
-			err = s.c.VolumeRemove(s.t.Context(), name, false)
-		}
-		if err == nil {
-			err = s.c.Disable(s.t.Context(), name, false)
-		}
-		if err == nil {
-			err = s.c.Remove(s.t.Context(), name, false)
-		}
-		if err != nil {
-			s.t.Fatalf("tear down %s: %v", name, err)
-		}
-	}
-	for _, name := range s.printers {
-		if err := s.c.Remove(s.t.Context(), name, true); err != nil {
-			s.t.Fatalf("tear down %s: %v", name, err)
-		}
-	}
-	if points, err := testutil.Mounts(s.d.Dir()); err != nil || len(points) > 0 {
-		s.t.Errorf("mounts are left: %q, %v", points, err)
-	}
-	if left, err := filepath.Glob("/sys/fs/cgroup/*/outlet/" + "*"); err == nil {
-		for _, dir := range left {
-			if s.ids[filepath.Base(dir)] {
-				s.t.Errorf("a cgroup is left: %s", dir)
-			}
-		}
-	}
-	// Content is collected in the background.
-	testutil.Eventually(s.t, 30*time.Second, func() error {
-		for _, pattern := range []string{
-			"run/b/*", "run/p/*", "run/r/*", "lib/plugins/*", "lib/removing/*", "lib/tmp/*",
-			"lib/content/blobs/*/*", "lib/content/ingest/*", "lib/snapshots/*/snapshots/*",
-		} {
-			if left, err := filepath.Glob(filepath.Join(s.d.Dir(), pattern)); err != nil || len(left) > 0 {
-				return fmt.Errorf("left: %q, %v", left, err) //nolint:errorlint // err is nil if something is left
-			}
-		}
-		return nil
-	})
-	if info, err := os.Stat(filepath.Join(s.d.Dir(), "lib/outlet.db")); err != nil || info.Size() > 8<<20 {
-		s.t.Errorf("the database of no plugins: %v, %v", info, err)
-	}
-	s.d.Outlet("system", "check").OK()
 }

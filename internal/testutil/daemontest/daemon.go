@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/outletd/outlet/internal/testutil"
 )
 
@@ -95,12 +97,38 @@ func (d *Daemon) Start() {
 		d.t.Fatal(err)
 	}
 	testutil.Eventually(d.t, 20*time.Second, func() error {
-		c, err := net.Dial("unix", d.Socket())
+		err := d.listens()
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, d.lastLog())
 		}
-		return c.Close()
+		return nil
 	})
+}
+
+// listens says whether this daemon serves its socket. That somebody does is not
+// enough: a process that a killed daemon was about to start has the socket of
+// that one for a moment longer.
+func (d *Daemon) listens() error {
+	c, err := net.Dial("unix", d.Socket())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var peerErr error
+	if err := raw.Control(func(fd uintptr) {
+		peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if peerErr == nil && int(peer.Pid) != d.PID() {
+		peerErr = fmt.Errorf("process %d listens, and not the daemon, which is %d", peer.Pid, d.PID())
+	}
+	return peerErr
 }
 
 // Stop stops the daemon as an operator would.

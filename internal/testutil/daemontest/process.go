@@ -3,14 +3,18 @@ package daemontest
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// What the kernel knows of the daemon's process.
+// What is known of the daemon's process.
 
 // RSS is the memory of the daemon that is resident now, in bytes.
 func (d *Daemon) RSS() int64 { d.t.Helper(); return d.status("VmRSS") << 10 }
@@ -38,6 +42,27 @@ func (d *Daemon) Descriptors() int {
 		d.t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// Goroutines is how many goroutines the daemon has, by its own account.
+func (d *Daemon) Goroutines() int {
+	d.t.Helper()
+	h := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", d.Socket())
+		},
+	}}
+	resp, err := h.Get("http://daemon/info")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var info struct{ NGoroutines int }
+	if err := json.NewDecoder(resp.Body).Decode(&info); err != nil || info.NGoroutines == 0 {
+		d.t.Fatalf("the daemon does not tell its goroutines: %v", err)
+	}
+	return info.NGoroutines
 }
 
 // CPU is the processor time that the daemon has used, in user and kernel mode.

@@ -23,6 +23,7 @@ func main() {
 	answer := flag.String("answer", "json", "how requests are answered, see answers")
 	path := flag.String("mountpoint", "/mnt/v", "`path` that volumes are said to be at")
 	print := flag.String("print", "", "what to print without end: lines, line, or numbers with a pause")
+	count := flag.String("count", "", "`path` of a file that says of each start how many numbers it printed")
 	die := flag.Duration("die", 0, "`time` after which to exit with status 3")
 	unlink := flag.Duration("unlink", 0, "`time` after which to remove the socket, and to go on")
 	stubborn := flag.Bool("stubborn", false, "ignore every signal that can be ignored")
@@ -45,7 +46,7 @@ func main() {
 		serve(*listen, *answer, *path)
 	}
 	if *print != "" {
-		go flood(*print)
+		go flood(*print, *count)
 	}
 	if *die > 0 {
 		time.AfterFunc(*die, func() { os.Exit(3) })
@@ -69,12 +70,11 @@ func start(args ...string) {
 	}
 }
 
-func flood(what string) {
+func flood(what, count string) {
 	if what == "numbers" {
-		n := 0
-		for range time.NewTicker(10 * time.Millisecond).C {
-			n++
-			fmt.Println(n)
+		if err := numbers(count); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
 	}
 	text := bytes.Repeat([]byte("all work and no play makes a plugin dull\n"), 1000)
@@ -86,6 +86,43 @@ func flood(what string) {
 			return
 		}
 	}
+}
+
+// numbers prints them, and if there is a file to count in, writes there after
+// each how far it is: whoever reads it knows what was printed even if this
+// process is killed. Each start has eight bytes, decimal, the last of them a
+// newline.
+func numbers(count string) error {
+	keep := func(int) error { return nil }
+	if count != "" {
+		f, err := os.OpenFile(count, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		size, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			return err
+		}
+		keep = func(n int) error {
+			_, err := fmt.Fprintf(io.NewOffsetWriter(f, size), "%7d\n", n)
+			return err
+		}
+	}
+	if err := keep(0); err != nil {
+		return err
+	}
+	n := 0
+	for range time.NewTicker(10 * time.Millisecond).C {
+		n++
+		if _, err := fmt.Println(n); err != nil {
+			return err
+		}
+		if err := keep(n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // answers are what may happen to a connection. All but json speak no HTTP
