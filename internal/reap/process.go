@@ -76,13 +76,12 @@ func open(id Identity) (*Process, error) {
 func (r *Reaper) watch(p *Process) {
 	exit, err := p.await()
 	if err != nil {
-		// Closed while the process lives: nobody learns of its end here.
-		if !errors.Is(err, os.ErrClosed) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.closed { // else the process lives, and nobody learns of its end here
 			r.log.Error("wait for a process", "pid", p.id.PID, "error", err)
 		}
-		r.mu.Lock()
 		r.forgetLocked(p)
-		r.mu.Unlock()
 		return
 	}
 	p.release()

@@ -1,10 +1,12 @@
 package reap
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -311,7 +313,8 @@ func TestCommandsKeepTheirStatus(t *testing.T) {
 }
 
 func TestCloseEndsWatching(t *testing.T) {
-	r, err := New(Config{})
+	var log bytes.Buffer // read once the reaper is closed
+	r, err := New(Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,6 +325,9 @@ func TestCloseEndsWatching(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("closing is no error: %s", &log)
 	}
 	select {
 	case <-p.Done():
