@@ -20,7 +20,7 @@ type mutant struct {
 	what string
 	// op is the operation that cannot do without, and walk what finds it out.
 	op   string
-	walk string // "kill", "stop", "power"
+	walk string // "kill", "fail", "stop", "power"
 }
 
 // mutants are six renames and leases, and five syncs. What is not here is not
@@ -29,7 +29,7 @@ type mutant struct {
 var mutants = []mutant{
 	{"lease:store.(*Artifact).context", "keeps what is being created from a collection", "create", "stop"},
 	{"lease:store.(*Store).putLease", "keeps what a record names", "create", "kill"},
-	{"lease:store.(*Artifact).Release", "gives back what a create kept", "create", "kill"},
+	{"lease:store.(*Artifact).Release", "gives back what a create that fails kept", "create", "fail"},
 	{"lease:store.(*Store).dropOperations", "gives back what a create that was cut off kept", "create", "kill"},
 	{"lease:store.(*Store).Delete", "gives back what a record kept", "remove", "kill"},
 	{"sync:database", "transactions", "set", "power"},
@@ -103,8 +103,13 @@ func (m mutant) find(t *testing.T, s *stages) (string, error) {
 		}
 	}
 	visits := kills(points)
+	if m.walk == "fail" {
+		visits = failures(points)
+	}
 	for i, v := range visits {
 		switch m.walk {
+		case "fail":
+			err = o.fail(t, s, v)
 		case "kill":
 			err = o.kill(t, s, v)
 		case "stop":
