@@ -30,8 +30,9 @@ func newConnTable(limit int) *connTable {
 
 // reserve takes a place for a connection to come.
 func (t *connTable) reserve(ctx context.Context) error {
+	var closed net.Conn
 	for {
-		if t.tryReserve() {
+		if t.tryReserve(&closed) {
 			return nil
 		}
 		select {
@@ -42,12 +43,21 @@ func (t *connTable) reserve(ctx context.Context) error {
 	}
 }
 
-func (t *connTable) tryReserve() bool {
+// tryReserve takes a place if there is one, and closes a connection to make one
+// if not. It leaves the others alone until the place of the one it closed last
+// was freed, for that takes a moment.
+func (t *connTable) tryReserve(closed *net.Conn) bool {
 	t.mu.Lock()
 	if t.used < t.max {
 		t.used++
 		t.mu.Unlock()
 		return true
+	}
+	if *closed != nil {
+		if _, ok := t.open[*closed]; ok {
+			t.mu.Unlock()
+			return false
+		}
 	}
 	var oldest net.Conn
 	for c, since := range t.idle {
@@ -56,6 +66,7 @@ func (t *connTable) tryReserve() bool {
 		}
 	}
 	delete(t.idle, oldest)
+	*closed = oldest
 	t.mu.Unlock()
 	if oldest != nil {
 		_ = oldest.Close() // its place is freed when net/http notices

@@ -398,10 +398,19 @@ func TestTooManyConnections(t *testing.T) {
 		return res.Body.Close()
 	}
 	first, second := g.dial(), g.dial()
-	for _, c := range []net.Conn{first, second} {
+	for i, c := range []net.Conn{first, second} {
 		if err := get(c); err != nil {
 			t.Fatal(err)
 		}
+		// It becomes idle after it was answered.
+		testutil.Eventually(t, 10*time.Second, func() error {
+			g.conns.mu.Lock()
+			defer g.conns.mu.Unlock()
+			if n := len(g.conns.idle); n != i+1 {
+				return fmt.Errorf("%d connections are idle", n)
+			}
+			return nil
+		})
 	}
 	// Both are idle: the one that has been longest makes room.
 	third := g.dial()
