@@ -123,6 +123,7 @@ func TestARegistryThatIsNotAllowedIsNotAsked(t *testing.T) {
 	reg.Put(t, "a/b", "1", simple(t, "x", nil))
 	front := rt.Before(t, reg)
 	f := newFixture(t, rules(t, `{"allow":["registry.example/*"]}`))
+	f.create("here")
 	for name, ask := range map[string]func(ref string) error{
 		"privileges": func(ref string) error {
 			_, err := f.Remote(t.Context(), ref, outlet.RemoteOptions{})
@@ -130,6 +131,14 @@ func TestARegistryThatIsNotAllowedIsNotAsked(t *testing.T) {
 		},
 		"install": func(ref string) error {
 			_, err := f.pull(ref, nil)
+			return err
+		},
+		"upgrade": func(ref string) error {
+			_, err := f.Upgrade(t.Context(), "here", ref, outlet.UpgradeOptions{}, nil)
+			return err
+		},
+		"create --image": func(ref string) error {
+			_, _, err := f.CreateFromImage(t.Context(), "of/image", nil, outlet.ImageOptions{Config: rawConfig(t, sampleConfig()), Ref: ref})
 			return err
 		},
 	} {

@@ -85,6 +85,9 @@ func (m *Manager) createFromRemoteImage(ctx context.Context, name string, want o
 	if err != nil {
 		return outlet.Plugin{}, nil, err
 	}
+	if err := m.admitSource(ref.String()); err != nil {
+		return outlet.Plugin{}, nil, err
+	}
 	repo, err := m.registry.Open(ctx, ref, registry.Options{Auth: o.Remote.Auth, Header: o.Remote.Header})
 	if err != nil {
 		return outlet.Plugin{}, nil, err

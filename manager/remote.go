@@ -44,10 +44,8 @@ func (m *Manager) openRemote(ctx context.Context, complete string, o outlet.Remo
 	if err != nil {
 		return nil, outlet.Errorf(errdefs.ErrInvalidArgument, "%w", err)
 	}
-	if m.cfg.AdmitSource != nil {
-		if err := m.cfg.AdmitSource(complete); err != nil {
-			return nil, err
-		}
+	if err := m.admitSource(complete); err != nil {
+		return nil, err
 	}
 	platform := registry.HostPlatform()
 	if o.Platform != "" {
@@ -82,6 +80,14 @@ func (m *Manager) openRemote(ctx context.Context, complete string, o outlet.Remo
 		return nil, err
 	}
 	return r, r.content().Check(m.cfg.Limits)
+}
+
+// admitSource is what has to hold before a registry hears of a reference.
+func (m *Manager) admitSource(reference string) error {
+	if m.cfg.AdmitSource == nil {
+		return nil
+	}
+	return m.cfg.AdmitSource(reference)
 }
 
 // resolve goes from the reference to one manifest.
