@@ -62,17 +62,32 @@ func (m *Manager) Check(ctx context.Context, repair bool) (outlet.CheckReport, e
 
 func same(a, b outlet.Problem) bool { return a.Kind == b.Kind && a.Subject == b.Subject }
 
-// lookAgain looks once more, and returns of found what is still there.
+// maxLooks bounds how often is looked again while users go on to remove plugins.
+const maxLooks = 8
+
+// lookAgain looks once more, and returns of found what is still there. If
+// something was given up meanwhile, what is found may be of that, under the
+// name of what was found before: then it goes on until nothing was.
 func (m *Manager) lookAgain(ctx context.Context, found []outlet.Problem) ([]outlet.Problem, error) {
-	// What the last daemon left is collected soon after a start, and what users
-	// did is collected behind their backs.
-	if err := m.collected(ctx); err != nil {
-		return nil, err
+	for range maxLooks {
+		// What the last daemon left is collected soon after a start, and what users
+		// did is collected behind their backs.
+		if err := m.collected(ctx); err != nil {
+			return nil, err
+		}
+		before, calm := m.gc.calm()
+		again, err := m.look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found = slices.DeleteFunc(again, func(p outlet.Problem) bool {
+			return !slices.ContainsFunc(found, func(q outlet.Problem) bool { return same(p, q) })
+		})
+		if after, _ := m.gc.calm(); len(found) == 0 || calm && after == before {
+			break
+		}
 	}
-	again, err := m.look(ctx)
-	return slices.DeleteFunc(again, func(p outlet.Problem) bool {
-		return !slices.ContainsFunc(found, func(q outlet.Problem) bool { return same(p, q) })
-	}), err
+	return found, nil
 }
 
 // look looks once.

@@ -18,12 +18,37 @@ type collections struct {
 	due chan struct{} // has room for one
 
 	mu           sync.Mutex
-	asked, tried uint64        // of those asked for, the first tried have been seen to
-	changed      chan struct{} // closed when tried is
+	asked, tried uint64              // of those asked for, the first tried have been seen to
+	expected     map[uint64]struct{} // numbers of those that will be asked for
+	numbers      uint64              // how many of those there have been
+	changed      chan struct{}       // closed when tried or expected is
 }
 
 func newCollections() collections {
-	return collections{due: make(chan struct{}, 1), changed: make(chan struct{})}
+	return collections{due: make(chan struct{}, 1), expected: make(map[uint64]struct{}), changed: make(chan struct{})}
+}
+
+// expect says that what its caller is about to give up is garbage from then on,
+// and that it asks for a collection before it calls asked. Until that, a check
+// waits: between the two it would find what nobody holds and nobody collects.
+func (c *collections) expect() (asked func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.numbers
+	c.numbers++
+	c.expected[n] = struct{}{}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.expected, n)
+		c.change()
+	}
+}
+
+// change tells those who wait; c.mu is held.
+func (c *collections) change() {
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 // begin returns what a collection that begins now sees to.
@@ -38,8 +63,7 @@ func (c *collections) end(n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tried = n
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.change()
 }
 
 // pending returns a channel that is closed when something changed, nil if
@@ -53,6 +77,33 @@ func (c *collections) pending(n uint64) <-chan struct{} {
 	return c.changed
 }
 
+// unasked is pending for what was expected before the number n was given.
+func (c *collections) unasked(n uint64) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for e := range c.expected {
+		if e < n {
+			return c.changed
+		}
+	}
+	return nil
+}
+
+// number is that of the next that is expected.
+func (c *collections) number() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.numbers
+}
+
+// calm says whether no collection is expected, due or under way, and returns a
+// number that is another one once that was not so for a moment.
+func (c *collections) calm() (moment uint64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.numbers + c.asked, len(c.expected) == 0 && c.tried >= c.asked
+}
+
 // collectGarbage asks for a collection, which runs in the background.
 func (m *Manager) collectGarbage() {
 	m.gc.mu.Lock()
@@ -64,12 +115,22 @@ func (m *Manager) collectGarbage() {
 	}
 }
 
-// collected waits until the collections that were asked for have ended. One that
-// failed is not waited for again: what it left is there to be seen.
+// collected waits until the collections that were asked for have ended, and so
+// have those that are expected. One that failed is not waited for again: what it
+// left is there to be seen.
 func (m *Manager) collected(ctx context.Context) error {
+	n := m.gc.number()
+	if err := m.awaitGC(ctx, func() <-chan struct{} { return m.gc.unasked(n) }); err != nil {
+		return err
+	}
 	asked := m.gc.begin()
+	return m.awaitGC(ctx, func() <-chan struct{} { return m.gc.pending(asked) })
+}
+
+// awaitGC waits until pending says that there is nothing to wait for.
+func (m *Manager) awaitGC(ctx context.Context, pending func() <-chan struct{}) error {
 	for {
-		changed := m.gc.pending(asked)
+		changed := pending()
 		if changed == nil {
 			return nil
 		}

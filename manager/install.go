@@ -80,6 +80,7 @@ func (m *Manager) warn(r *remote, art *store.Artifact, name string) {
 // any more. taken says that a plugin has all that the operation made: then that
 // is only what it made and gave up on its way.
 func (m *Manager) release(ctx context.Context, art *store.Artifact, taken bool) {
+	defer m.gc.expect()()
 	err := art.Release(ctx)
 	if err != nil {
 		m.log.Warn("release content", "err", err)

@@ -91,6 +91,7 @@ func (m *Manager) receive(ctx context.Context, stage *store.Stage, archive io.Re
 }
 
 func (m *Manager) releaseStage(ctx context.Context, stage *store.Stage) {
+	defer m.gc.expect()()
 	if err := stage.Release(context.WithoutCancel(ctx)); err != nil {
 		m.log.Warn("release what was received", "err", err)
 	}

@@ -213,6 +213,7 @@ func (m *Manager) Remove(ctx context.Context, name string, force bool) error {
 		}
 	}
 	p = u.snapshot()
+	defer m.gc.expect()() // what it had is garbage without its record
 	if err := m.forget(context.WithoutCancel(ctx), u); err != nil {
 		return err
 	}
