@@ -145,7 +145,7 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !t.plainToo {
 		return nil, fmt.Errorf("refused to send credentials to the token server %s over plain HTTP", req.URL.Host)
 	}
-	resp, err := t.base.RoundTrip(req)
+	resp, err := t.base.RoundTrip(req.WithContext(withBlob(req.Context(), false)))
 	if err == nil {
 		resp.Body = struct {
 			io.Reader

@@ -24,6 +24,7 @@ func (r *Repository) Config(ctx context.Context, desc ocispec.Descriptor) ([]byt
 	}
 	for {
 		b := r.Blob(ctx, desc, 0)
+		b.small = true
 		raw, err := io.ReadAll(b)
 		_ = b.Close() // only read from
 		if err != nil {
@@ -47,11 +48,18 @@ type Blob struct {
 	ctx  context.Context //nolint:containedctx // a reader has no other way to be told
 	desc ocispec.Descriptor
 
+	small bool // it has to arrive as documents have
+
 	offset int64
 	body   io.ReadCloser
 	from   *endpoint // of body, or of the last one
-	idle   int       // failures since the last byte
+	idle   int       // failures without progress between them
+	gained int64     // bytes since the last failure
 }
+
+// progress is how many bytes a connection has to bring to be worth another one.
+// With a byte for each a download would go on for ever.
+const progress = 64 << 10
 
 // Blob begins to read a blob at offset. Nothing is sent before the first Read.
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor, offset int64) *Blob {
@@ -75,14 +83,16 @@ func (b *Blob) Read(p []byte) (int, error) {
 		n, err := b.body.Read(p[:min(int64(len(p)), b.desc.Size-b.offset)])
 		b.offset += int64(n)
 		if n > 0 {
-			b.idle = 0
+			if b.gained += int64(n); b.gained >= progress {
+				b.idle = 0
+			}
 			return n, nil // a failure shows again at the next Read, if it matters
 		}
 		if err == nil {
 			continue
 		}
 		_ = b.body.Close() // it failed already
-		b.body = nil
+		b.body, b.gained = nil, 0
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
@@ -107,7 +117,7 @@ func (b *Blob) open() error {
 		q.header.Set("Range", "bytes="+strconv.FormatInt(b.offset, 10)+"-"+strconv.FormatInt(b.desc.Size-1, 10))
 	}
 	success := []int{http.StatusOK, http.StatusPartialContent}
-	return b.r.read(b.ctx, docker.HostCapabilityPull, distrust{of: b.desc.Digest}, q, success, func(e *endpoint, resp *http.Response) error {
+	return b.r.read(withBlob(b.ctx, !b.small), docker.HostCapabilityPull, distrust{of: b.desc.Digest}, q, success, func(e *endpoint, resp *http.Response) error {
 		b.from = e
 		left := b.desc.Size - b.offset
 		fail := func(format string, args ...any) error {

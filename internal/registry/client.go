@@ -33,8 +33,8 @@ type Config struct {
 	// UserAgent is what requests say they come from; "" is "outlet".
 	UserAgent string
 	// Attempts bounds how often a request is made that fails in a way that
-	// passes, and how often a download is resumed without getting any further;
-	// 0 is 5.
+	// passes, and how often a download is resumed without getting 64 KiB
+	// further; 0 is 5.
 	Attempts int
 	// Backoff is the wait after the first failure; it doubles. 0 is 500 ms.
 	Backoff time.Duration
@@ -44,6 +44,9 @@ type Config struct {
 	// AnswerTimeout bounds the wait for the first byte of an answer, and the
 	// time a body may stand still; 0 is 30 s. Mirrors have a third of it.
 	AnswerTimeout time.Duration
+	// DocumentTimeout bounds the time in which all of an answer must have arrived
+	// that is no blob: a manifest, a config, a token, an error; 0 is two minutes.
+	DocumentTimeout time.Duration
 	// MirrorPenalty is how long a mirror that failed is not asked; 0 is five
 	// minutes.
 	MirrorPenalty time.Duration
@@ -72,6 +75,7 @@ func New(cfg Config) (*Client, error) {
 	cfg.Backoff = cmp.Or(cfg.Backoff, 500*time.Millisecond)
 	cfg.MaxWait = cmp.Or(cfg.MaxWait, time.Minute)
 	cfg.AnswerTimeout = cmp.Or(cfg.AnswerTimeout, 30*time.Second)
+	cfg.DocumentTimeout = cmp.Or(cfg.DocumentTimeout, 2*time.Minute)
 	cfg.MirrorPenalty = cmp.Or(cfg.MirrorPenalty, 5*time.Minute)
 	cfg.MaxManifest = cmp.Or(cfg.MaxManifest, 4<<20)
 	cfg.MaxConfig = cmp.Or(cfg.MaxConfig, 1<<20)

@@ -26,8 +26,13 @@ import (
 // dockerHub is how references to Docker Hub begin.
 const dockerHub = "docker.io"
 
-// maxRedirects is what net/http allows too.
-const maxRedirects = 10
+const (
+	// maxRedirects is what net/http allows too.
+	maxRedirects = 10
+	// maxHeaders bounds the headers of an answer. What they say is repeated to
+	// others: the scopes of a challenge to a token server, one by one.
+	maxHeaders = 256 << 10
+)
 
 // endpoint is one place that a repository can be reached at.
 type endpoint struct {
@@ -80,6 +85,7 @@ func (c *Client) configured(ctx context.Context, name string) ([]host, error) {
 	var idle []*http.Transport
 	o := config.HostOptions{HostDir: c.hostDir, UpdateClient: func(client *http.Client) error {
 		if t, ok := client.Transport.(*http.Transport); ok {
+			t.MaxResponseHeaderBytes = maxHeaders
 			idle = append(idle, t)
 		}
 		return nil
@@ -127,7 +133,7 @@ func (c *Client) mirror(ctx context.Context, scheme, name, path string) (host, e
 func (c *Client) endpoint(ctx context.Context, h host, domain string, mirror bool, auth outlet.RegistryAuth) *endpoint {
 	e := &endpoint{RegistryHost: h.RegistryHost, domain: domain, mirror: mirror, idle: h.idle}
 	e.proxy = h.Host != domain && (domain != dockerHub || h.Host != "registry-1.docker.io")
-	policy := retryPolicy{c: c, attempts: c.cfg.Attempts, answer: c.cfg.AnswerTimeout}
+	policy := retryPolicy{c: c, attempts: c.cfg.Attempts, answer: c.cfg.AnswerTimeout, whole: c.cfg.DocumentTimeout}
 	if mirror {
 		policy.attempts, policy.answer = 1, c.cfg.AnswerTimeout/3
 	}
@@ -139,7 +145,7 @@ func (c *Client) endpoint(ctx context.Context, h host, domain string, mirror boo
 	e.auth = newAuthorizer(e, &http.Client{
 		Transport: &tokenTransport{base: transport, plainToo: plainToo},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			return checkRedirect(req, via, plainToo)
+			return checkTokenRedirect(req, via, plainToo)
 		},
 	}, auth)
 	return e
@@ -163,6 +169,15 @@ func checkRedirect(req *http.Request, via []*http.Request, plainToo bool) error 
 		}
 	}
 	return nil
+}
+
+// checkTokenRedirect is checkRedirect for requests that may have credentials in
+// their body, which is sent again as it was.
+func checkTokenRedirect(req *http.Request, via []*http.Request, plainToo bool) error {
+	if from := via[0].URL; req.Method == http.MethodPost && (req.URL.Host != from.Host || req.URL.Scheme != from.Scheme) {
+		return fmt.Errorf("refused to send credentials on from the token server %s to %s", from.Host, req.URL.Host)
+	}
+	return checkRedirect(req, via, plainToo)
 }
 
 // forAnybody are the headers that say nothing of who asks.

@@ -21,6 +21,19 @@ type retryPolicy struct {
 	c        *Client
 	attempts int
 	answer   time.Duration
+	whole    time.Duration // of what is no blob
+}
+
+type blobKey struct{}
+
+// withBlob says that an answer is a blob, which takes as long as it takes.
+func withBlob(ctx context.Context, is bool) context.Context {
+	return context.WithValue(ctx, blobKey{}, is)
+}
+
+func isBlob(req *http.Request, resp *http.Response) bool {
+	is, _ := req.Context().Value(blobKey{}).(bool)
+	return is && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent)
 }
 
 // retryTransport makes a request again that failed in a way that passes. A body
@@ -84,25 +97,42 @@ func (t *retryTransport) once(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Request = req
-	resp.Body = &watched{ReadCloser: resp.Body, timer: timer, limit: t.policy.answer, ctx: ctx, cancel: cancel}
+	body := &watched{ReadCloser: resp.Body, timer: timer, limit: t.policy.answer, ctx: ctx, cancel: cancel}
+	if !isBlob(req, resp) {
+		body.end = time.Now().Add(t.policy.whole)
+		body.late = fmt.Errorf("%s did not finish its answer within %s: %w", req.URL.Host, t.policy.whole, errLate)
+	}
+	resp.Body = body
 	return resp, nil
 }
 
 // errStalled is the cause of what ends because nothing moves.
 var errStalled = errors.New("the connection stands still")
 
+// errLate is the cause of what ends because it does not come to an end.
+var errLate = errors.New("the answer takes too long")
+
 // watched is a body that may not stand still: each read winds the timer up.
 type watched struct {
 	io.ReadCloser
 	timer  *time.Timer
 	limit  time.Duration
+	end    time.Time       // when all must have arrived; 0 is never
+	late   error           // if it has not
 	ctx    context.Context //nolint:containedctx // to tell why reading failed
 	cancel context.CancelCauseFunc
 	once   sync.Once
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	w.timer.Reset(w.limit)
+	limit := w.limit
+	if !w.end.IsZero() {
+		limit = min(limit, time.Until(w.end))
+	}
+	if limit <= 0 {
+		return 0, w.late
+	}
+	w.timer.Reset(limit)
 	n, err := w.ReadCloser.Read(p)
 	if w.cancel == nil {
 		return n, err
@@ -110,7 +140,9 @@ func (w *watched) Read(p []byte) (int, error) {
 	w.timer.Stop() // who reads slowly is not the registry's fault
 	if err != nil && !errors.Is(err, io.EOF) {
 		if cause := context.Cause(w.ctx); errors.Is(cause, errStalled) {
-			err = cause
+			if err = cause; limit < w.limit {
+				err = w.late
+			}
 		}
 	}
 	return n, err
