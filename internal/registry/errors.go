@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
@@ -101,18 +102,20 @@ func reason(body []byte) string {
 	return ""
 }
 
-// clip makes text of strangers fit for one line.
+// clip makes text of strangers fit for one line of a terminal: what is not
+// printed is what terminals obey (escapes, also those of one rune) or what makes
+// them show it in another order.
 func clip(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+	cut := ""
+	if s = strings.TrimSpace(s); len(s) > maxErrorText {
+		s, cut = strings.ToValidUTF8(s[:maxErrorText], ""), "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
-	}, strings.TrimSpace(s))
-	if len(s) > maxErrorText {
-		s = s[:maxErrorText] + "…"
-	}
-	return s
+	}, s) + cut
 }
 
 // requestError explains why there is no answer.
@@ -124,7 +127,7 @@ func requestError(ctx context.Context, host string, req *http.Request, err error
 	if errors.As(err, &u) {
 		err = u.Err // the URL may hold secrets, and says no more than we do
 	}
-	e := &Error{Host: host, Method: req.Method, Path: req.URL.Path, Reason: err.Error(), Err: err}
+	e := &Error{Host: host, Method: req.Method, Path: req.URL.Path, Reason: clip(err.Error()), Err: err}
 	var unexpected remoteerrors.ErrUnexpectedStatus
 	switch {
 	case errors.As(err, &unexpected): // of the token server

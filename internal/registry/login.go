@@ -76,7 +76,7 @@ func (c *Client) login(ctx context.Context, e *endpoint, a outlet.RegistryAuth) 
 		return "", nil // it asks nobody
 	}
 	if resp.StatusCode != http.StatusUnauthorized {
-		return "", fmt.Errorf("login attempt to %s failed with status: %s", address, resp.Status)
+		return "", fmt.Errorf("login attempt to %s failed with status: %s", address, clip(resp.Status))
 	}
 	username, secret := credentials(a)
 	for _, ch := range auth.ParseAuthHeader(resp.Header) {
@@ -102,7 +102,7 @@ func (e *endpoint) loginAnswer(ctx context.Context, address string, req *http.Re
 	if resp.StatusCode == http.StatusOK {
 		return resp.Body.Close()
 	}
-	status := resp.Status
+	status := clip(resp.Status)
 	var answer *Error
 	errors.As(answerError(e.Host, resp), &answer)
 	if answer.Status == http.StatusUnauthorized {
@@ -121,7 +121,7 @@ func unauthorized(address, reason string) error {
 func (c *Client) loginToken(ctx context.Context, e *endpoint, address string, ch auth.Challenge, username, secret string) (string, error) {
 	to, err := auth.GenerateTokenOptions(ctx, e.Host, username, secret, ch)
 	if err != nil {
-		return "", &Error{Host: e.Host, Reason: err.Error()}
+		return "", &Error{Host: e.Host, Reason: clip(err.Error())}
 	}
 	to.FetchRefreshToken = true
 	client, header := e.auth.client, http.Header{"User-Agent": {c.cfg.UserAgent}}

@@ -28,7 +28,8 @@ const (
 
 // Manifest is a document of a registry, verified and decoded.
 type Manifest struct {
-	// Descriptor has the type, digest and size of Raw.
+	// Descriptor has the type, digest (of sha256, by whichever the document was
+	// asked for) and size of Raw.
 	Descriptor ocispec.Descriptor
 	// Raw is the document byte for byte.
 	Raw []byte
@@ -84,12 +85,29 @@ func errSchema1(mediaType string) error {
 	return outlet.Errorf(errdefs.ErrInvalidArgument, "manifests of schema 1 (%s) are not supported: push it again with a current tool", mediaType)
 }
 
-// Manifest reads the manifest or index that desc names.
+// Manifest reads the manifest or index that desc, of an index, names. It must be
+// what desc says of it: whoever decides by the index alone must not be shown
+// something else than whoever reads on.
 func (r *Repository) Manifest(ctx context.Context, desc ocispec.Descriptor) (Manifest, error) {
 	if err := desc.Digest.Validate(); err != nil {
-		return Manifest{}, outlet.Errorf(errdefs.ErrInvalidArgument, "manifest: %w", err)
+		return Manifest{}, invalid("manifest: %w", err)
 	}
-	return r.document(ctx, desc.Digest.String(), desc.Digest, []string{join(acceptable()) + ", */*"})
+	if desc.Size > r.c.cfg.MaxManifest {
+		return Manifest{}, errTooLarge("manifest", r.c.cfg.MaxManifest)
+	}
+	m, err := r.document(ctx, desc.Digest.String(), desc.Digest, []string{join(acceptable()) + ", */*"})
+	if err != nil {
+		return Manifest{}, err
+	}
+	switch got := m.Descriptor; {
+	case got.MediaType == images.MediaTypeDockerSchema1Manifest:
+		return Manifest{}, errSchema1(got.MediaType)
+	case got.Size != desc.Size:
+		return Manifest{}, invalid("the index says that the manifest %s has %d bytes, it has %d", desc.Digest, desc.Size, got.Size)
+	case desc.MediaType != "" && got.MediaType != desc.MediaType:
+		return Manifest{}, invalid("the index calls the manifest %s %q, it is %q", desc.Digest, clip(desc.MediaType), got.MediaType)
+	}
+	return m, nil
 }
 
 func join(l []string) string {
@@ -112,7 +130,7 @@ func (r *Repository) document(ctx context.Context, object string, wanted digest.
 	q := request{method: http.MethodGet, path: "manifests/" + object, header: http.Header{"Accept": accept}}
 	for attempt := 1; ; attempt++ {
 		m, err := r.documentOnce(ctx, caps, wanted, q)
-		if !errors.Is(err, errBody) || attempt >= r.c.cfg.Attempts || ctx.Err() != nil {
+		if !errors.Is(err, errBody) || errors.Is(err, errLate) || attempt >= r.c.cfg.Attempts || ctx.Err() != nil {
 			return m, err
 		}
 		if err := sleep(ctx, retryPolicy{c: r.c}.backoff(attempt)); err != nil {
@@ -144,7 +162,6 @@ func (r *Repository) documentOnce(ctx context.Context, caps docker.HostCapabilit
 		}
 		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // none is looked for in the document
 		m, err = ParseManifest(raw, mediaType)
-		m.Descriptor.Digest = got
 		return err
 	})
 	return m, err
@@ -175,12 +192,11 @@ func errTooLarge(what string, limit int64) error {
 // Errors are errdefs.ErrInvalidArgument.
 func ParseManifest(raw []byte, mediaType string) (Manifest, error) {
 	var doc struct {
-		SchemaVersion int                  `json:"schemaVersion"`
-		MediaType     string               `json:"mediaType"`
-		ArtifactType  string               `json:"artifactType"`
-		Config        *ocispec.Descriptor  `json:"config"`
-		Layers        []ocispec.Descriptor `json:"layers"`
-		Manifests     []ocispec.Descriptor `json:"manifests"`
+		SchemaVersion int         `json:"schemaVersion"`
+		MediaType     string      `json:"mediaType"`
+		Config        *descriptor `json:"config"`
+		Layers        descriptors `json:"layers"`
+		Manifests     descriptors `json:"manifests"`
 	}
 	m := Manifest{Raw: raw, Descriptor: ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}}
 	if mediaType == images.MediaTypeDockerSchema1Manifest || mediaType == images.MediaTypeDockerSchema1Manifest+"+json" ||
@@ -188,8 +204,11 @@ func ParseManifest(raw []byte, mediaType string) (Manifest, error) {
 		m.Descriptor.MediaType = images.MediaTypeDockerSchema1Manifest
 		return m, nil // its user refuses it, by name
 	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return Manifest{}, invalid("the manifest is not JSON: %w", err)
+	if err := json.Unmarshal(raw, &doc); errors.Is(err, errTooMany) {
+		return Manifest{}, invalid("the manifest lists more than %d manifests or layers", maxEntries)
+	} else if err != nil {
+		// A text about a number has all its digits.
+		return Manifest{}, invalid("the manifest is not JSON of its kind: %s", clip(err.Error()))
 	}
 	if doc.SchemaVersion == 1 {
 		m.Descriptor.MediaType = images.MediaTypeDockerSchema1Manifest
@@ -225,7 +244,7 @@ func ParseManifest(raw []byte, mediaType string) (Manifest, error) {
 	if doc.Config == nil {
 		return Manifest{}, invalid("the manifest has no config")
 	}
-	m.Config, m.Layers = *doc.Config, doc.Layers
+	m.Config, m.Layers = doc.Config.oci(), doc.Layers
 	if err := checkDescriptors([]ocispec.Descriptor{m.Config}, 1, "config"); err != nil {
 		return Manifest{}, err
 	}
@@ -250,7 +269,6 @@ func checkDescriptors(l []ocispec.Descriptor, most int, what string) error {
 		if l[i].Size < 0 {
 			return invalid("the manifest: %s: negative size", what)
 		}
-		l[i].URLs, l[i].Data = nil, nil // nobody is asked but the registry
 	}
 	return nil
 }

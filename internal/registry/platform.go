@@ -99,12 +99,14 @@ func Select(entries []ocispec.Descriptor, want ocispec.Platform) (ocispec.Descri
 	most := level(want.Architecture, want.Variant)
 	best, found := 0, -1
 	var have []string
+	seen := make(map[string]bool) // an index may have thousands
 	for i, d := range entries {
 		if _, ok := d.Annotations["vnd.docker.reference.type"]; ok || d.Platform == nil || d.Platform.OS == "unknown" || d.Platform.Architecture == "unknown" {
 			continue
 		}
 		p := *d.Platform
-		if name := platformName(p); !slices.Contains(have, name) {
+		if name := platformName(p); !seen[name] {
+			seen[name] = true
 			have = append(have, name)
 		}
 		l := level(p.Architecture, p.Variant)
