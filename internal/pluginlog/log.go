@@ -170,7 +170,7 @@ func (l *Log) openLocked(start uint64) error {
 	if l.files.seq == 0 {
 		return nil
 	}
-	return l.files.records(l.files.seq, positionWindow, func(r record) {
+	return l.files.records(l.files.seq, []int64{positionWindow}, func(r record) {
 		if e, ok := r.entry(); ok && r.kind != kindNote && r.pos.start == start {
 			l.recent.add(e)
 		}

@@ -295,3 +295,31 @@ func TestAllAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// The number of the last start is found however much was noted since, and
+// whatever the size of the windows that are looked at for it.
+func TestTheLastStartIsFoundBehindNotes(t *testing.T) {
+	for _, lines := range []int{0, 3, 300, 20000} {
+		dir := logDir(t)
+		l := open(t, dir, Options{})
+		for range 3 {
+			out, _ := begin(t, l)
+			write(t, out, "line\n")
+		}
+		if err := l.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range lines {
+			if err := l.Note("a note that is as long as a line of a log is, more or less"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = open(t, dir, Options{})
+		if l.last != 3 {
+			t.Errorf("after %d notes the last start is number %d", lines, l.last)
+		}
+	}
+}

@@ -24,7 +24,7 @@ func (s *files) positions(start uint64) (map[byte]progress, error) {
 	for seq := s.seq; seq > 0 && seq >= s.first && len(found) < 2; seq-- {
 		newer := found
 		found = make(map[byte]progress)
-		err := s.records(seq, positionWindow, func(r record) {
+		err := s.records(seq, []int64{positionWindow}, func(r record) {
 			if r.pos.start != start {
 				return
 			}
@@ -48,7 +48,9 @@ func (s *files) positions(start uint64) (map[byte]progress, error) {
 func (s *files) lastStart() (uint64, error) {
 	var last uint64
 	for seq := s.seq; seq > 0 && seq >= s.first && last == 0; seq-- {
-		err := s.records(seq, positionWindow, func(r record) { last = max(last, r.pos.start) }, func() bool { return last > 0 })
+		// All but notes tell it, so that the last few lines do as a rule.
+		windows := []int64{4 << 10, positionWindow}
+		err := s.records(seq, windows, func(r record) { last = max(last, r.pos.start) }, func() bool { return last > 0 })
 		if err != nil {
 			return 0, err
 		}
@@ -56,9 +58,10 @@ func (s *files) lastStart() (uint64, error) {
 	return last, nil
 }
 
-// records calls fn with the records at the end of a file, and, if that does not
-// suffice, with all of them.
-func (s *files) records(seq uint64, window int64, fn func(record), enough func() bool) error {
+// records calls fn with the records at the end of a file, in windows of which
+// each is larger, until they suffice, and else with all of them. It calls fn
+// with some more than once.
+func (s *files) records(seq uint64, windows []int64, fn func(record), enough func() bool) error {
 	f, err := os.Open(s.path(seq))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -73,7 +76,10 @@ func (s *files) records(seq uint64, window int64, fn func(record), enough func()
 	}
 	size := info.Size()
 	each := func(_ int64, r record) bool { fn(r); return true }
-	if size > window {
+	for _, window := range windows {
+		if size <= window {
+			break
+		}
 		from, err := nextRecord(f, size-window, size)
 		if err != nil {
 			return err
