@@ -3,8 +3,11 @@ package runc
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -21,6 +24,10 @@ func explain(op, id, log string, cause error) error {
 	msg := lastError(log)
 	if msg == "" {
 		msg = cause.Error()
+		if pe := (*fs.PathError)(nil); errors.As(cause, &pe) && pe.Op == "fork/exec" || errors.Is(cause, exec.ErrNotFound) {
+			// It is not the plugin's program that is not there.
+			return outlet.Errorf(errdefs.ErrUnavailable, "runc: %s %s: the runtime itself cannot be run: %s", op, id, msg)
+		}
 	}
 	if class := classOf(msg); class != nil {
 		return outlet.Errorf(class, "runc: %s %s: %s", op, id, msg)
@@ -67,7 +74,8 @@ func classOf(msg string) error {
 		return errdefs.ErrInvalidArgument
 	case has("permission denied", "operation not permitted"):
 		return errdefs.ErrPermissionDenied
-	case has("no space left on device", "cannot allocate memory", "too many open files", "resource temporarily unavailable"):
+	case has("no space left on device", "disk quota exceeded", "input/output error", "cannot allocate memory",
+		"too many open files", "resource temporarily unavailable"):
 		return errdefs.ErrUnavailable
 	case has("container not running", "cannot exec in a stopped container", "container is not running"):
 		return errdefs.ErrConflict
