@@ -2,9 +2,12 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/outletd/outlet/internal/store"
 )
 
 // A collection that failed is tried again, after delays that double.
@@ -157,9 +160,7 @@ func (m *Manager) runGC() {
 		case <-retry.C:
 		}
 		asked := m.gc.begin()
-		// A collection is short, and containerd's leaks a goroutine when it is
-		// interrupted.
-		st, err := m.store.GC(context.WithoutCancel(m.ctx))
+		st, err := m.collect(m.ctx)
 		m.gc.end(asked)
 		if err != nil {
 			m.log.Warn("garbage collection", "err", err, "again_in", delay)
@@ -173,9 +174,20 @@ func (m *Manager) runGC() {
 	}
 }
 
+// collect removes what nobody needs any more, after what kept it only because
+// that could not be written down before.
+func (m *Manager) collect(ctx context.Context) (store.GCStats, error) {
+	// A collection is short, and containerd's leaks a goroutine when it is
+	// interrupted.
+	ctx = context.WithoutCancel(ctx)
+	unsettled := m.settleUpgrades(ctx)
+	st, err := m.store.GC(ctx)
+	return st, errors.Join(unsettled, err)
+}
+
 // CollectGarbage removes content that no plugin uses, and waits for it.
 func (m *Manager) CollectGarbage(ctx context.Context) error {
-	if _, err := m.store.GC(context.WithoutCancel(ctx)); err != nil { // as in runGC
+	if _, err := m.collect(ctx); err != nil {
 		return fmt.Errorf("garbage collection: %w", err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
@@ -17,45 +18,45 @@ import (
 // maxExplained is how many of a plugin's last lines are part of an error.
 const maxExplained = 10
 
-// exitError is the end of a process that should have become ready.
-type exitError struct {
-	exit outlet.Exit
-	text string
-}
-
-func (e *exitError) Error() string { return e.text }
-
 // explain turns what was seen of a failed start into an error that says what
 // happened, what is likely to be the cause, and what the plugin printed.
 // docs/spec/managed-plugins.md §10.2 wants the cause where Docker shows the
-// error of a dial.
+// error of a dial. It says whom to blame, too.
 func (u *unit) explain(rec store.Record, task Task, err error) error {
 	what := err.Error()
-	var ended *outlet.Exit
+	var failed startError
+	if failed.blame = blameNobody; ofHost(err) {
+		failed.blame = blameHost
+	}
 	if errors.Is(err, probe.ErrExited) && task != nil {
 		exit := task.Exit()
-		ended = &exit
+		failed.exit, failed.blame = &exit, blameExit(exit)
 		what = "it " + describeExit(exit) + " before its socket accepted"
 	}
 	var late *probe.NotReadyError
 	if errors.As(err, &late) {
+		failed.blame = blameSocket(late)
 		what += fmt.Sprintf(" within %s", u.startTimeout(rec))
 	}
 	text := fmt.Sprintf("plugin %s did not start: %s", rec.Name, what)
 	if late == nil { // what does not listen was there to be started
 		if problem := u.diagnose(rec); problem != "" {
 			text += ": " + problem
+			if failed.blame == blameNobody {
+				failed.blame = blameVersion
+			}
 		}
+	}
+	if errdefs.IsNotImplemented(err) { // it asks for what there is not
+		failed.blame = blameVersion
 	}
 	if task != nil {
 		text += u.lastLines()
 	}
-	if ended != nil {
-		return &exitError{*ended, text}
-	}
 	// Not wrapped: "no such file" of a plugin's entry point is not the "not
 	// found" of whoever enables it.
-	return errors.New(text)
+	failed.error = errors.New(text)
+	return &failed
 }
 
 // diagnose looks for a cause in the plugin's files.

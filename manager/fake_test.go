@@ -253,6 +253,7 @@ func openFixture(t *testing.T, dir string, rt *fakeRuntime, change ...func(*Conf
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.maxDoubts = 3 // before there are delays
 	if err := m.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

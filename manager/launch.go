@@ -30,12 +30,16 @@ import (
 func (u *unit) launch(ctx context.Context, rec store.Record, kind launchKind) (Task, error) {
 	task, err := u.bring(ctx, rec, kind)
 	if err == nil && rec.Previous != nil {
-		if err := u.settle(ctx); err != nil {
-			if kind == launchUpgraded { // who upgraded it is told, and has the old one
-				return nil, errors.Join(err, u.endFailed(ctx, task))
-			}
-			u.log.Warn("the plugin is ready, and the version before it is still kept", "err", err)
+		defer u.m.gc.expect()()
+		err := u.settle(context.WithoutCancel(ctx), rec.Generation)
+		if err != nil && kind == launchUpgraded { // who upgraded it is told, and has the old one
+			return nil, errors.Join(err, u.endFailed(ctx, task))
 		}
+		if err != nil {
+			u.log.Warn("the plugin is ready, and the version before it is still kept", "err", err)
+			u.unsettled.Store(int64(rec.Generation)) // the collection tries again
+		}
+		u.m.collectGarbage()
 	}
 	return task, err
 }
@@ -92,10 +96,7 @@ func (u *unit) resume(ctx context.Context, rec store.Record) (Task, error) {
 		return nil, errors.Join(err, u.endFailed(ctx, task))
 	}
 	u.adopt(task, u.m.now())
-	if err := u.waitSocket(ctx, rec, task); err != nil {
-		return nil, errors.Join(u.explain(rec, task, err), u.endFailed(ctx, task))
-	}
-	return task, nil
+	return u.ready(ctx, rec, task)
 }
 
 // start starts the process and waits for its socket.
@@ -123,6 +124,12 @@ func (u *unit) start(ctx context.Context, rec store.Record) (Task, error) {
 		return nil, errors.Join(u.explain(rec, nil, err), u.drain(ctx))
 	}
 	u.adopt(task, began)
+	return u.ready(ctx, rec, task)
+}
+
+// ready waits for the plugin's socket, and ends a process that does not come to
+// serve it.
+func (u *unit) ready(ctx context.Context, rec store.Record, task Task) (Task, error) {
 	if err := u.waitSocket(ctx, rec, task); err != nil {
 		if ctx.Err() != nil {
 			return nil, errors.Join(ctx.Err(), u.endFailed(ctx, task))
@@ -150,7 +157,7 @@ func (u *unit) waitSocket(ctx context.Context, rec store.Record, task Task) erro
 func (u *unit) prepare(ctx context.Context, rec store.Record) (Bundle, error) {
 	warnings, err := outlet.Ready(rec.Config, rec.Settings)
 	if err != nil {
-		return Bundle{}, err
+		return Bundle{}, blamed(blameVersion, err)
 	}
 	root, err := u.rootfs(ctx, rec)
 	if err != nil {
@@ -162,17 +169,20 @@ func (u *unit) prepare(ctx context.Context, rec store.Record) (Bundle, error) {
 	}
 	spec, more, err := ocispec.Build(in)
 	if err != nil {
-		return Bundle{}, err
+		if len(in.Missing) > 0 { // which the host had once, or is about to have
+			return Bundle{}, blamed(blameHost, err)
+		}
+		return Bundle{}, blamed(blameVersion, err)
 	}
 	u.m.applyOptions(u, spec)
 	if err := u.prepareDirs(ctx, rec); err != nil {
 		return Bundle{}, err
 	}
 	if err := u.prepareRootfs(ctx, rec); err != nil {
-		return Bundle{}, err
+		return Bundle{}, doubtful(err)
 	}
 	if err := rootfs.PrepareMountpoints(ctx, root); err != nil {
-		return Bundle{}, err
+		return Bundle{}, doubtful(err)
 	}
 	for _, w := range append(warnings, more...) {
 		u.log.Warn("plugin's config", "warning", w)

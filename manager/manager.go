@@ -168,6 +168,7 @@ type Manager struct {
 	// handlersFor is how long an enable waits for the handlers of a capability.
 	handlersFor time.Duration
 	boot        chan struct{} // a place for each start at boot
+	maxDoubts   int           // see [maxDoubts]
 
 	mu       sync.RWMutex
 	ops      sync.WaitGroup   // operations of users; none is added once closed is set
@@ -206,6 +207,7 @@ func New(cfg Config) (*Manager, error) {
 		gc:          newCollections(),
 		handlersFor: defaultHandlersFor,
 		boot:        make(chan struct{}, bootStarts),
+		maxDoubts:   maxDoubts,
 		units:       make(map[string]*unit),
 		reserved:    make(map[string]struct{}),
 	}

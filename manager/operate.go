@@ -319,7 +319,7 @@ func settingNames(o outlet.SetOptions) []string {
 func (m *Manager) setEnabled(ctx context.Context, u *unit, enabled bool) error {
 	return m.update(ctx, u, func(r *store.Record) error {
 		r.Enabled, r.Undone = enabled, ""
-		r.GoBack("it was disabled before the new version was ready")
+		u.goBackUnproven(r, "it was disabled before the new version was ready")
 		return nil
 	})
 }

@@ -5,14 +5,19 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/store"
 )
 
-// settle forgets the version before an upgrade, because the new one is ready.
-func (u *unit) settle(ctx context.Context) error {
+// settle forgets the version before an upgrade, because the new one, which is of
+// the generation, has been ready.
+func (u *unit) settle(ctx context.Context, generation int) error {
 	settled := func(r *store.Record) error {
-		r.Previous = nil
+		if r.Generation == generation {
+			r.Previous = nil
+		}
 		return nil
 	}
 	if _, err := u.m.store.Update(ctx, u.id, settled); err != nil {
@@ -20,8 +25,38 @@ func (u *unit) settle(ctx context.Context) error {
 	}
 	// The same change again, not its result: a user may have changed more.
 	_ = u.do(func() { _ = settled(&u.life.rec) }) // as in beginLaunch
-	u.m.collectGarbage()
 	return nil
+}
+
+// proven says whether the version of r has been ready, though r may not say so:
+// it is not undone any more.
+func (u *unit) proven(r *store.Record) bool { return u.unsettled.Load() == int64(r.Generation) }
+
+// goBackUnproven is [store.Record.GoBack] for a record of u, unless its version
+// has been ready.
+func (u *unit) goBackUnproven(r *store.Record, why string) {
+	if u.proven(r) {
+		r.Previous = nil
+		return
+	}
+	r.GoBack(why)
+}
+
+// settleUpgrades does what settle could not do in its time.
+func (m *Manager) settleUpgrades(ctx context.Context) error {
+	var errs []error
+	for _, u := range m.all() {
+		generation := u.unsettled.Load()
+		if generation == 0 {
+			continue
+		}
+		if err := u.settle(ctx, int(generation)); err != nil && !errdefs.IsNotFound(err) {
+			errs = append(errs, err)
+			continue
+		}
+		u.unsettled.CompareAndSwap(generation, 0) // there may have been another upgrade
+	}
+	return errors.Join(errs...)
 }
 
 // undoUpgrade takes away all of a version that did not become ready, brings back
@@ -34,6 +69,7 @@ func (u *unit) settle(ctx context.Context) error {
 // if that is the new one.
 func (u *unit) undoUpgrade(ctx context.Context, cause error) {
 	l := &u.life
+	l.doubts = 0
 	u.log.Warn("the version the plugin was upgraded to did not start; the one before it is brought back", "err", cause)
 	l.failure = "the version it was upgraded to did not start: " + cause.Error()
 	u.enter(outlet.StateBackoff)
@@ -70,6 +106,7 @@ func (u *unit) undoUpgrade(ctx context.Context, cause error) {
 // goBack does the part of undoUpgrade that takes long. Nothing of the new
 // version may be mounted when the old one is started in the same places.
 func (u *unit) goBack(ctx context.Context, cause error) error {
+	defer u.m.gc.expect()()
 	if _, err := u.teardown(ctx, nil); err != nil {
 		return err
 	}

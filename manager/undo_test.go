@@ -29,6 +29,12 @@ type unsettled struct {
 
 func newUnsettled(t *testing.T) unsettled {
 	t.Helper()
+	return newUnsettledTo(t, "new")
+}
+
+// newUnsettledTo is that with another program for the new version.
+func newUnsettledTo(t *testing.T, program string) unsettled {
+	t.Helper()
 	reg := rt.Start(t, rt.Options{})
 	patient := func(c *Config) { c.StartTimeout = time.Minute }
 	u := unsettled{t: t, dir: testutil.TempDir(t), rt: newFakeRuntime(), reg: reg, ref: reg.Host + "/foo/bar:1"}
@@ -36,7 +42,7 @@ func newUnsettled(t *testing.T) unsettled {
 		"PropagatedMount": "/data",
 		"Env":             []map[string]any{{"Name": "KEPT", "Value": "a", "Settable": []string{"value"}}},
 	}))
-	reg.Put(t, "foo/bar", "2", simple(t, "new", map[string]any{"PropagatedMount": "/data"}))
+	reg.Put(t, "foo/bar", "2", simple(t, program, map[string]any{"PropagatedMount": "/data"}))
 	reg.Put(t, "foo/bar", "3", simple(t, "newest", nil))
 	f := openFixture(t, u.dir, u.rt, quick, patient)
 	if _, err := f.pull(u.ref, nil); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -39,6 +40,9 @@ type unit struct {
 	paths   paths
 	client  *waitingClient
 	damaged bool // its record cannot be read, and so not be changed
+	// unsettled is the generation that was ready while its record could not be
+	// told so; 0 if there is none.
+	unsettled atomic.Int64
 
 	mu      sync.Mutex
 	plugin  outlet.Plugin // what the loop published last, without holders
@@ -75,6 +79,9 @@ type life struct {
 	timer     *time.Timer // runs while in backoff
 	lastExit  *outlet.Exit
 	failure   string
+	// doubts counts failed starts of the version of a pending upgrade that nobody
+	// can be blamed for.
+	doubts int
 
 	// unreachable says that the process is being ended because its socket is
 	// gone.
@@ -272,9 +279,9 @@ func (u *unit) onLaunched(ctx context.Context, kind launchKind, task runtime.Tas
 	l := &u.life
 	l.abort = nil
 	l.task = task
-	var exit *exitError
-	if errors.As(err, &exit) {
-		l.lastExit = &exit.exit
+	var failed *startError
+	if errors.As(err, &failed) && failed.exit != nil {
+		l.lastExit = failed.exit
 	}
 	var notEnded *notEndedError
 	switch {
@@ -296,17 +303,17 @@ func (u *unit) onLaunched(ctx context.Context, kind launchKind, task runtime.Tas
 		u.tellStarted(err)
 	case ctx.Err() != nil: // the manager is closing: the next one starts the plugin
 		u.tellStarted(errClosed)
-	case l.rec.Previous != nil:
+	case u.undoes(kind, err):
 		u.undoUpgrade(ctx, err)
 	default:
-		u.log.Warn("plugin did not start", "err", err)
+		u.log.Warn("plugin did not start", "err", err, "upgrade_pending", l.rec.Previous != nil)
 		u.retryLater(err)
 	}
 }
 
 func (u *unit) onReady(ctx context.Context, kind launchKind) {
 	l := &u.life
-	l.readyAt, l.unreachable = u.m.now(), false
+	l.readyAt, l.unreachable, l.doubts = u.m.now(), false, 0
 	switch kind {
 	case launchFirst:
 		l.rec.Enabled, l.rec.Undone = true, ""

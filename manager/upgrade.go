@@ -163,6 +163,8 @@ func (up *upgrade) replace(ctx context.Context) error {
 	u := up.unit
 	p, _ := u.look()
 	if !p.Enabled {
+		defer up.m.gc.expect()() // what it had is garbage from then on
+		defer up.m.collectGarbage()
 		return up.commit(ctx)
 	}
 	if !up.o.Running {
@@ -208,6 +210,9 @@ func (up *upgrade) commit(ctx context.Context) error {
 			return outlet.Errorf(errdefs.ErrConflict, "plugin %s was upgraded by somebody else meanwhile", r.Name)
 		}
 		r.Undone = ""
+		if up.unit.proven(r) {
+			r.Previous = nil
+		}
 		if r.Enabled {
 			r.KeepPrevious() // until the new version is ready
 		}

@@ -320,3 +320,14 @@ func BenchmarkNoticeSocket(b *testing.B) {
 	slices.Sort(delays)
 	b.ReportMetric(float64(delays[len(delays)/2].Microseconds()), "µs/notice")
 }
+
+func TestADirectoryThatCannotBeReadIsNotASocketThatIsNotThere(t *testing.T) {
+	dir := filepath.Join(testutil.TempDir(t), "d")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := look(Target{Dir: dir + "/s", Name: "x"}, nil, nil)
+	if e.Seen != SeenUnknown || !errors.Is(e, unix.ENOTDIR) || !strings.Contains(e.Error(), "cannot be seen: not a directory") {
+		t.Errorf("seen %d: %v", e.Seen, e)
+	}
+}

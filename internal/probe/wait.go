@@ -19,11 +19,12 @@ type Seen int
 
 // What may be in the place of the socket.
 const (
-	SeenNoDir  Seen = iota // not even the directory
-	SeenNone               // nothing of that name
-	SeenNoSock             // something that is no socket
-	SeenLink               // a symbolic link
-	SeenSocket             // a socket that accepts nothing
+	SeenNoDir   Seen = iota // not even the directory
+	SeenNone                // nothing of that name
+	SeenNoSock              // something that is no socket
+	SeenLink                // a symbolic link
+	SeenSocket              // a socket that accepts nothing
+	SeenUnknown             // it could not be looked
 )
 
 // NotReadyError says that the socket did not accept in time, and what was there
@@ -35,7 +36,8 @@ type NotReadyError struct {
 	// Others are the names of other sockets in the directory, sorted, at most
 	// 16.
 	Others []string
-	// Dial is why connecting to the socket failed, if it was tried.
+	// Dial is why connecting to the socket failed, if it was tried, or why it
+	// could not be looked.
 	Dial error
 	// Cause is why the wait ended: the cause of the context.
 	Cause error
@@ -58,6 +60,8 @@ func (e *NotReadyError) Error() string {
 		if e.Dial != nil {
 			text += ": " + errorOf(e.Dial).Error()
 		}
+	case SeenUnknown:
+		return fmt.Sprintf("whether it listens on its socket %s cannot be seen: %v", e.Target.Name, errorOf(e.Dial))
 	}
 	if len(e.Others) > 0 {
 		quoted := make([]string, len(e.Others))
@@ -168,6 +172,8 @@ func look(t Target, dialErr, cause error) *NotReadyError {
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			e.Seen = SeenNoDir
+		} else {
+			e.Seen, e.Dial = SeenUnknown, err
 		}
 		return e
 	}
