@@ -168,12 +168,19 @@ func (u *unit) drainLast(ctx context.Context) {
 // answers nobody. Other mounts, of a remote file system for example, go on
 // serving those who use them, and the plugin finds them again.
 func (u *unit) unmountDead() error {
-	dir, err := filepath.EvalSymlinks(u.paths.propagated)
+	// Not the path itself: it may be what is dead, and cannot be looked at then.
+	dir, err := filepath.EvalSymlinks(filepath.Dir(u.paths.propagated))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return fmt.Errorf("look for dead mounts: %w", err)
+	}
+	dir = filepath.Join(dir, filepath.Base(u.paths.propagated))
+	// It is a mount itself while anything is mounted below it: see prepareDirs.
+	// To read the table of all mounts takes far longer.
+	if mounted, err := mountinfo.Mounted(dir); err == nil && !mounted || errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
