@@ -56,7 +56,8 @@ type Status struct {
 	UpgradeUndone string `json:",omitempty"`
 	// Socket is the host path of the plugin's socket.
 	Socket string `json:",omitempty"`
-	// Holders are those who use the plugin and keep it from being disabled.
+	// Holders are those who use the plugin and keep it from being disabled or
+	// removed without force. They go on to hold one that is disabled by force.
 	Holders []Holder
 }
 

@@ -319,21 +319,6 @@ func TestHoldersKeepAPluginFromBeingDisabled(t *testing.T) {
 	}
 }
 
-func TestForceTakesThePluginFromItsHolders(t *testing.T) {
-	f := newFixture(t)
-	f.create("sample")
-	f.enable("sample")
-	if _, err := f.Acquire(t.Context(), "sample", "volumedriver", outlet.Holder{Kind: "volume", Name: "v"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Disable(t.Context(), "sample", true); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Remove(t.Context(), "sample", false); err != nil {
-		t.Errorf("its holder survived: %v", err)
-	}
-}
-
 func TestADriverIsNotNamedByTheFirstLettersOfAnID(t *testing.T) {
 	f := newFixture(t)
 	p := f.create("sample")

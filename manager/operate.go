@@ -133,8 +133,9 @@ func (m *Manager) Enable(ctx context.Context, name string, o outlet.EnableOption
 }
 
 // Disable stops a plugin and returns once nothing of it runs any more. A plugin
-// that somebody holds is errdefs.ErrConflict unless force is set; then those
-// who hold it lose it.
+// that somebody holds is errdefs.ErrConflict unless force is set; then its holders
+// go on to hold it: it is not removed without force, and not disabled again once
+// it was enabled.
 func (m *Manager) Disable(ctx context.Context, name string, force bool) error {
 	u, unlock, err := m.begin(ctx, name, "disable")
 	if err != nil {
@@ -174,7 +175,7 @@ func (m *Manager) disable(ctx context.Context, u *unit, force, wish bool) error 
 			return err
 		}
 	}
-	u.dropHolders()
+	u.letHoldersBe()
 	stopped := make(chan error, 1)
 	if err := u.do(func() { u.beginStop(u.ctx, stopped) }); err != nil {
 		return err
@@ -241,6 +242,7 @@ func (m *Manager) forget(ctx context.Context, u *unit) error {
 	delete(m.units, u.id)
 	m.revision.Add(1)
 	m.mu.Unlock()
+	u.letHoldersBe()
 	u.close()
 	if err := m.store.RemovePluginDir(ctx, u.id); err != nil {
 		// The plugin is gone for its user; what is left is cleaned up later.

@@ -38,7 +38,8 @@ type Caller interface {
 // Acquire looks up the plugin that a consumer calls name and that provides the
 // capability (for example "volumedriver"), and records h as one who holds it: a
 // plugin with holders is not disabled without force. The same holder may
-// acquire several times, and releases once.
+// acquire several times, and releases once. It holds the plugin until then, also
+// while that is disabled by force.
 //
 // While the plugin is being upgraded, Acquire waits until either version runs
 // again, or ctx ends, which is errdefs.ErrUnavailable.
@@ -56,6 +57,26 @@ func (m *Manager) Acquire(ctx context.Context, name, capability string, h outlet
 		h.Since = m.now()
 	}
 	return ref, ref.u.hold(ctx, h)
+}
+
+// Hold records h as one who holds the plugin called name, whether it is enabled
+// or not: it is for those who held it already when the manager was opened. A
+// plugin that is being disabled or removed is errdefs.ErrConflict.
+func (m *Manager) Hold(_ context.Context, name string, h outlet.Holder) error {
+	u, err := m.find(name)
+	if err != nil {
+		return err
+	}
+	if h.Since.IsZero() {
+		h.Since = m.now()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closing {
+		return outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", u.plugin.Name)
+	}
+	u.addHolder(h)
+	return nil
 }
 
 // Lookup is [Manager.Acquire] without a holder.
@@ -177,11 +198,16 @@ func (u *unit) tryHold(h outlet.Holder) (upgraded <-chan struct{}, err error) {
 	if u.closing || !u.plugin.Enabled {
 		return nil, outlet.Errorf(errdefs.ErrConflict, "plugin %s found but disabled", u.plugin.Name)
 	}
+	u.addHolder(h)
+	return nil, nil
+}
+
+// addHolder adds h unless it is one already; u.mu is held.
+func (u *unit) addHolder(h outlet.Holder) {
 	if _, ok := u.holders[keyOf(h)]; !ok {
 		u.holders[keyOf(h)] = h
 		u.m.revision.Add(1)
 	}
-	return nil, nil
 }
 
 // beginClosing keeps anybody from taking hold of the plugin, or, unless force
@@ -201,13 +227,13 @@ func (u *unit) beginClosing(force bool) error {
 func (u *unit) beginUpgrade() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.holders) > 0 {
-		return u.holders.inUse(u.plugin.Name)
-	}
-	u.closing = true
 	if u.plugin.Enabled {
+		if len(u.holders) > 0 {
+			return u.holders.inUse(u.plugin.Name)
+		}
 		u.upgraded = make(chan struct{})
 	}
+	u.closing = true
 	return nil
 }
 
@@ -253,13 +279,13 @@ func (u *unit) upgrading() <-chan struct{} {
 	return u.upgraded
 }
 
-// released returns a channel that is closed when a holder lets go of the plugin;
-// it is closed already if nobody holds it.
+// released returns a channel that is closed when a holder lets go of the plugin,
+// or the plugin of its holders; it is closed already if nobody holds it.
 func (u *unit) released() <-chan struct{} {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	c := make(chan struct{})
-	if len(u.holders) == 0 {
+	if len(u.holders) == 0 || !u.plugin.Enabled {
 		close(c)
 	} else {
 		u.letGo = append(u.letGo, c)
@@ -275,16 +301,12 @@ func (u *unit) tellReleased() {
 	u.letGo = nil
 }
 
-// dropHolders takes the plugin from those who hold it: it is on its way out, and
-// there is no way back.
-func (u *unit) dropHolders() {
+// letHoldersBe says that the plugin does not wait for those who hold it: it is
+// disabled by force, or gone.
+func (u *unit) letHoldersBe() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.holders) > 0 {
-		clear(u.holders)
-		u.tellReleased()
-		u.m.revision.Add(1)
-	}
+	u.tellReleased()
 }
 
 func (u *unit) endClosing() {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/store"
 	"github.com/outletd/outlet/internal/testutil"
@@ -96,8 +98,74 @@ func TestADisableThatFailsLeavesEverythingInPlace(t *testing.T) {
 	if err := f.Disable(t.Context(), "sample", true); err != nil {
 		t.Fatal(err)
 	}
-	if p = f.state("sample", outlet.StateDisabled); len(p.Status.Holders) != 0 {
+	if p = f.state("sample", outlet.StateDisabled); len(p.Status.Holders) != 1 {
 		t.Errorf("held by %v", p.Status.Holders)
+	}
+}
+
+func TestHoldersOutliveAForcedDisable(t *testing.T) {
+	f := newFixture(t)
+	f.create("sample")
+	h := outlet.Holder{Kind: "volume", Name: "data"}
+	disabledByForce := func() {
+		t.Helper()
+		f.enable("sample")
+		if _, err := f.Acquire(t.Context(), "sample", "volumedriver", h); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Disable(t.Context(), "sample", true); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Remove(t.Context(), "sample", false); !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "in use by volume data") {
+			t.Errorf("removed while it is held: %v", err)
+		}
+	}
+	disabledByForce()
+	if _, err := f.Acquire(t.Context(), "sample", "volumedriver", outlet.Holder{Kind: "volume", Name: "other"}); !errdefs.IsConflict(err) {
+		t.Errorf("somebody takes hold of what is disabled: %v", err)
+	}
+	f.enable("sample")
+	if err := f.Disable(t.Context(), "sample", false); !errdefs.IsConflict(err) {
+		t.Errorf("disabled while it is held: %v", err)
+	}
+	if err := f.Disable(t.Context(), "sample", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.ReleaseHolder(t.Context(), "sample", h); err != nil {
+		t.Fatal(err)
+	}
+	f.enable("sample")
+	if err := f.Disable(t.Context(), "sample", false); err != nil {
+		t.Errorf("released while it was disabled, and held: %v", err)
+	}
+	disabledByForce()
+	if err := f.Remove(t.Context(), "sample", true); err != nil {
+		t.Error(err)
+	}
+	f.create("sample")
+	if p := f.state("sample", outlet.StateDisabled); len(p.Status.Holders) > 0 {
+		t.Errorf("another of the name is held by %v", p.Status.Holders)
+	}
+}
+
+func TestWhoHeldADisabledPluginBeforeTheManagerHoldsItAgain(t *testing.T) {
+	f := newFixture(t)
+	p := f.create("sample")
+	h := outlet.Holder{Kind: "volume", Name: "data"}
+	if err := f.Hold(t.Context(), p.ID, h); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Remove(t.Context(), "sample", false); !errdefs.IsConflict(err) {
+		t.Errorf("removed while it is held: %v", err)
+	}
+	if err := f.Hold(t.Context(), "gone", h); !errdefs.IsNotFound(err) {
+		t.Errorf("holds what is not there: %v", err)
+	}
+	if err := f.ReleaseHolder(t.Context(), "sample", h); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Remove(t.Context(), "sample", false); err != nil {
+		t.Error(err)
 	}
 }
 

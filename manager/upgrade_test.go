@@ -263,3 +263,37 @@ func TestAnUpgradeWhoseClientGoesAwayChangesNothing(t *testing.T) {
 	}
 	f.clean()
 }
+
+func TestAPluginThatIsDisabledByForceIsUpgradedThoughItIsHeld(t *testing.T) {
+	f, reg, ref := upgradeFixture(t)
+	f.enable(ref)
+	if _, err := f.Acquire(t.Context(), ref, "volumedriver", outlet.Holder{Kind: "volume", Name: "v"}); err != nil {
+		t.Fatal(err)
+	}
+	o := outlet.UpgradeOptions{Granted: pidHost, Running: true, WhenIdle: true}
+	waits, done := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		_, err := f.Upgrade(t.Context(), ref, reg.Host+"/foo/bar:2", o, func(p outlet.Progress) {
+			if strings.HasPrefix(p.Status, "Waiting until nobody uses it") {
+				waits <- struct{}{}
+			}
+		})
+		done <- err
+	}()
+	<-waits
+	if err := f.Disable(t.Context(), ref, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("who waited until nobody uses it: %v", err)
+	}
+	if _, err := f.Upgrade(t.Context(), ref, ref, outlet.UpgradeOptions{Running: true}, nil); err != nil {
+		t.Errorf("while it is disabled and held: %v", err)
+	}
+	if got, err := f.read(ref, "bin/plugin"); err != nil || got != "old" {
+		t.Errorf("it holds %q, %v", got, err)
+	}
+	if p := f.state(ref, outlet.StateDisabled); len(p.Status.Holders) != 1 {
+		t.Errorf("it is held by %v", p.Status.Holders)
+	}
+}

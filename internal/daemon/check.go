@@ -17,7 +17,7 @@ func (s system) Check(ctx context.Context, repair bool) (outlet.CheckReport, err
 		if err != nil { // it was removed just now
 			return nil, false
 		}
-		return p.Status.Holders, p.Enabled
+		return p.Status.Holders, true
 	}
 	volumes, err := s.d.volumes.Check(ctx, held, repair)
 	report.Problems = append(report.Problems, volumes...)

@@ -62,6 +62,10 @@ func (p managed) Acquire(ctx context.Context, name, capability string, h outlet.
 	return driver(r), nil
 }
 
+func (p managed) HoldByID(ctx context.Context, id string, h outlet.Holder) error {
+	return p.m.Hold(ctx, id, h)
+}
+
 func (p managed) ReleaseHolder(ctx context.Context, name string, h outlet.Holder) error {
 	return p.m.ReleaseHolder(ctx, name, h)
 }

@@ -21,7 +21,7 @@ const (
 )
 
 // Check compares the journal of mounts with who holds which plugin; held returns
-// the holders of a managed plugin, and false for one that is not enabled. With
+// the holders of a managed plugin, by name or id, and false for one that is gone. With
 // repair it mends what it can. It waits for operations on a volume before it
 // judges that.
 func (s *Service) Check(ctx context.Context, held func(plugin string) ([]outlet.Holder, bool), repair bool) ([]outlet.Problem, error) {
@@ -74,20 +74,25 @@ func (s *Service) checkVolume(ctx context.Context, name string, held func(string
 		}
 		found = append(found, p)
 	}
+	holds := func(plugin string) (holds, there bool) {
+		holders, there := held(plugin)
+		return slices.ContainsFunc(holders, func(h outlet.Holder) bool { return h.Kind == holderKind && h.Name == name }), there
+	}
+	wanted := rec.held()
 	for _, d := range s.cfg.Plugins.ByCapability(ctx, capabilityName) {
-		holders, enabled := held(d.Name)
-		holds := slices.ContainsFunc(holders, func(h outlet.Holder) bool { return h.Kind == holderKind && h.Name == name })
-		active := rec.active()
-		wants := rec.Driver == d.Name && len(active) > 0
-		switch {
-		case holds && !wants:
+		if _, ok := wanted[d.ID]; ok {
+			continue
+		}
+		if stray, _ := holds(d.Name); stray {
 			mend(strayHold, fmt.Sprintf("the volume is not mounted and holds plugin %s", d.Name), func() error {
 				return s.cfg.Plugins.ReleaseHolder(ctx, d.Name, holder(name, time.Time{}))
 			})
-		case wants && enabled && !holds:
-			mend(missingHold, fmt.Sprintf("the volume is mounted and does not hold plugin %s", d.Name), func() error {
-				_, err := s.cfg.Plugins.Acquire(ctx, d.Name, capabilityName, holder(name, active[0].Since))
-				return err
+		}
+	}
+	for id, since := range wanted {
+		if holds, there := holds(id); there && !holds {
+			mend(missingHold, fmt.Sprintf("the volume is mounted and does not hold plugin %s", rec.Driver), func() error {
+				return s.cfg.Plugins.HoldByID(ctx, id, holder(name, since))
 			})
 		}
 	}

@@ -17,6 +17,9 @@ func TestCheckComparesMountsWithHolds(t *testing.T) {
 	}
 	held := func(plugin string) ([]outlet.Holder, bool) {
 		var l []outlet.Holder
+		if plugin == p.driver(true).ID {
+			plugin = p.name
+		}
 		for _, h := range m.heldBy(plugin) {
 			kind, name, _ := strings.Cut(h, " ")
 			l = append(l, outlet.Holder{Kind: kind, Name: name})
@@ -54,6 +57,14 @@ func TestCheckComparesMountsWithHolds(t *testing.T) {
 	}
 	check(false, "stray hold idle", "missing hold mounted")
 	check(true, "stray hold idle", "missing hold mounted")
+	check(false)
+	// A plugin that is disabled by force is held as well.
+	m.disable("a/b:latest", true)
+	check(false)
+	if err := m.ReleaseHolder(ctx, "a/b:latest", outlet.Holder{Kind: "volume", Name: "mounted"}); err != nil {
+		t.Fatal(err)
+	}
+	check(true, "missing hold mounted")
 	check(false)
 	if got := m.heldBy("a/b:latest"); !slices.Equal(got, []string{"client 7", "volume mounted"}) {
 		t.Errorf("held by %q", got)

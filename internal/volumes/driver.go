@@ -45,9 +45,12 @@ type Plugins interface {
 	// provides the capability.
 	Lookup(ctx context.Context, name, capability string) (Driver, error)
 	// Acquire is Lookup, and records a holder: the plugin is not disabled
-	// without force until it is released. Acquiring it again for the same
+	// without force until it is released, and disabled by force it is still
+	// held, and not removed without force. Acquiring it again for the same
 	// holder changes nothing.
 	Acquire(ctx context.Context, name, capability string, h outlet.Holder) (Driver, error)
+	// HoldByID records a holder of the plugin with the id, enabled or not.
+	HoldByID(ctx context.Context, id string, h outlet.Holder) error
 	// ReleaseHolder takes the holder away. It succeeds if there is none.
 	ReleaseHolder(ctx context.Context, name string, h outlet.Holder) error
 	// ByCapability returns the enabled plugins that provide the capability.

@@ -204,14 +204,22 @@ func TestAPluginThatIsAwayIsToldOfAnUnmountWhenItIsBack(t *testing.T) {
 			mount(t, m, "v", "one")
 			mount(t, m, "v", "two")
 			m.disable("a:latest", true)
+			m.restartDaemon(t)
+			m.Service.Hold(ctx)
 			if err := m.Unmount(ctx, "v", "one"); err != nil {
 				t.Fatal(err)
+			}
+			if got := m.heldBy("a:latest"); !slices.Equal(got, []string{"volume v"}) {
+				t.Errorf("the disabled plugin is held by %q", got)
 			}
 			wantError(t, m.Unmount(ctx, "v", "one"), errdefs.ErrNotFound, "there is no mount one; those there are: two")
 			if err := m.Unmount(ctx, "v", ""); err != nil {
 				t.Fatal(err)
 			}
 			wantError(t, m.Unmount(ctx, "v", ""), errdefs.ErrNotFound, "the volume is not mounted")
+			if got := m.heldBy("a:latest"); len(got) > 0 {
+				t.Errorf("unmounted, and the disabled plugin is held by %q", got)
+			}
 			if l, err := m.List(ctx, allVolumes); err != nil || len(l.Volumes) != 0 {
 				t.Errorf("%+v, %v", l, err)
 			}
@@ -381,7 +389,7 @@ func TestPluginRestartMountsAgainUnderTheSameIDs(t *testing.T) {
 	mount(t, m, "v", "two")
 	mount(t, m, "w", "three")
 	p.restart("second")
-	m.disable("a:latest", true) // by force: its holders are gone
+	m.disable("a:latest", true) // by force
 	m.disable("a:latest", false)
 	if err := m.Remount(ctx, p.driver(true)); err != nil {
 		t.Fatal(err)

@@ -255,6 +255,21 @@ func (h *host) Acquire(ctx context.Context, name, capability string, holder outl
 	return d, nil
 }
 
+func (h *host) HoldByID(_ context.Context, id string, holder outlet.Holder) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, p := range h.managed {
+		if p.driver(true).ID == id {
+			if h.holders[name] == nil {
+				h.holders[name] = make(map[string]bool)
+			}
+			h.holders[name][holder.Kind+" "+holder.Name] = true
+			return nil
+		}
+	}
+	return outlet.Errorf(errdefs.ErrNotFound, "plugin %q not found", id)
+}
+
 func (h *host) ReleaseHolder(_ context.Context, name string, holder outlet.Holder) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -278,9 +293,6 @@ func (h *host) disable(name string, disabled bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.disabled[name] = disabled
-	if disabled {
-		delete(h.holders, name)
-	}
 }
 
 // replace is what removing a plugin by force, and creating and enabling another

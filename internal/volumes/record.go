@@ -75,6 +75,18 @@ func (r Record) active() []Mount {
 	return l
 }
 
+// held are the ids of the managed plugins that made active mounts, and since when
+// there is one.
+func (r Record) held() map[string]time.Time {
+	held := make(map[string]time.Time)
+	for _, m := range r.active() {
+		if since, ok := held[m.Plugin]; m.Plugin != "" && (!ok || m.Since.Before(since)) {
+			held[m.Plugin] = m.Since
+		}
+	}
+	return held
+}
+
 // ids are those of the active mounts.
 func (r Record) ids() string {
 	var ids []string

@@ -11,17 +11,13 @@ import (
 )
 
 // Hold makes the volumes that the journal says are mounted hold their managed
-// plugins, and asks no plugin anything: call it before anybody can disable one.
-// What it cannot find, [Service.Restore] reports.
+// plugins, also those that were disabled by force, and asks no plugin anything:
+// call it before anybody can disable or remove one. What it cannot find,
+// [Service.Restore] reports.
 func (s *Service) Hold(ctx context.Context) {
 	for _, r := range s.all() {
-		d, err := s.cfg.Plugins.Lookup(ctx, r.Driver, capabilityName)
-		if err != nil {
-			continue // as above
-		}
-		r.leave(d)
-		if active := r.active(); len(active) > 0 {
-			_, _ = s.cfg.Plugins.Acquire(ctx, r.Driver, capabilityName, holder(r.Name, active[0].Since)) // as above
+		for id, since := range r.held() {
+			_ = s.cfg.Plugins.HoldByID(ctx, id, holder(r.Name, since)) // as above
 		}
 	}
 }

@@ -1,12 +1,16 @@
 package interop
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/outletd/outlet/internal/testutil"
 	"github.com/outletd/outlet/internal/testutil/daemontest"
@@ -105,6 +109,61 @@ func TestAPluginIsNotHeldByThoseOfItsPredecessor(t *testing.T) {
 		d.Outlet("disable", "dirvol").Refused("in use by volume notes")
 		d.Outlet("rm", "-f", "dirvol").OK()
 	}
+}
+
+func TestAVolumeHoldsAPluginThatIsDisabledByForce(t *testing.T) {
+	d := daemontest.Start(t)
+	d.Outlet("create", "dirvol", daemontest.Dirvol(t)).OK()
+	d.Outlet("enable", "dirvol").OK()
+	d.Outlet("volume", "create", "-d", "dirvol", "-o", "type=tmpfs", "notes").OK()
+	dir := d.Outlet("volume", "mount", "notes").OK()
+	held := func(want string) {
+		t.Helper()
+		if got := d.Outlet("inspect", "--format", "{{range .Status.Holders}}{{.Kind}} {{.Name}}{{end}}", "dirvol").OK(); got != want {
+			t.Errorf("held by %q, not %q", got, want)
+		}
+		if got := d.Outlet("system", "check").OK(); strings.Contains(got, "hold") {
+			t.Errorf("a check finds %s", got)
+		}
+	}
+	mounted := func(want bool) {
+		t.Helper()
+		is, err := mountinfo.Mounted(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || is != want {
+			t.Errorf("mounted is %v, %v", is, err)
+		}
+	}
+	held("volume notes")
+	mounted(true)
+	for _, restart := range []bool{false, true} {
+		d.Outlet("disable", "dirvol").Refused("in use by volume notes")
+		d.Outlet("disable", "-f", "dirvol").OK()
+		if restart {
+			d.Stop()
+			d.Start()
+		}
+		held("volume notes")
+		mounted(false)
+		d.Outlet("rm", "dirvol").Refused("in use by volume notes")
+		d.Outlet("set", "dirvol", "TMPFS_SIZE=2m").OK() // what many disable a plugin for
+		d.Outlet("enable", "dirvol").OK()
+		held("volume notes")
+		mounted(true) // again, at the same place
+	}
+	// Whoever has it mounted may end that while the plugin is away.
+	d.Outlet("disable", "-f", "dirvol").OK()
+	d.Outlet("volume", "unmount", "notes").OK()
+	held("")
+	d.Outlet("enable", "dirvol").OK()
+	held("")
+	d.Outlet("disable", "dirvol").OK()
+	d.Outlet("enable", "dirvol").OK()
+	d.Outlet("volume", "mount", "notes").OK()
+	d.Outlet("disable", "-f", "dirvol").OK()
+	d.Outlet("rm", "dirvol").Refused("in use by volume notes")
+	d.Outlet("rm", "-f", "dirvol").OK()
+	d.Outlet("create", "dirvol", daemontest.Dirvol(t)).OK()
+	held("")
 }
 
 func TestASecondDaemonOnTheSameRootIsRefused(t *testing.T) {
