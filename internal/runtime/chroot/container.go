@@ -90,8 +90,10 @@ func (c *container) members() (map[int]reap.Stat, error) {
 // addDescendants adds to inside those of all whose parents are in it. What was
 // read of a parent and of a child is of different moments, and the pid of the
 // parent may have changed hands between them: it is the parent only if it was
-// there before the child and still is, as start says.
+// there before the child and still is, as start says. That is asked once of each:
+// all was read before.
 func addDescendants(inside, all map[int]reap.Stat, start func(pid int) (uint64, error)) {
+	still := make(map[int]bool)
 	for more := true; more; {
 		more = false
 		for pid, st := range all {
@@ -102,7 +104,13 @@ func addDescendants(inside, all map[int]reap.Stat, start func(pid int) (uint64, 
 			if !ok || parent.Start > st.Start {
 				continue
 			}
-			if now, err := start(st.Parent); err == nil && now == parent.Start {
+			is, asked := still[st.Parent]
+			if !asked {
+				now, err := start(st.Parent)
+				is = err == nil && now == parent.Start
+				still[st.Parent] = is
+			}
+			if is {
 				inside[pid], more = st, true
 			}
 		}

@@ -57,6 +57,29 @@ func TestADescendantHasTheParentThatWasThereBefore(t *testing.T) {
 	}
 }
 
+func TestEachParentIsAskedForOnce(t *testing.T) {
+	const bombs, children = 50, 200
+	all := map[int]reap.Stat{1: {Start: 1}}
+	for i := range bombs {
+		parent := 2 + i*(children+1)
+		all[parent] = reap.Stat{Parent: 1, Start: 2}
+		for j := range children {
+			all[parent+1+j] = reap.Stat{Parent: parent, Start: 3}
+		}
+	}
+	asked := make(map[int]int)
+	inside := map[int]reap.Stat{1: all[1]}
+	addDescendants(inside, all, func(pid int) (uint64, error) {
+		if asked[pid]++; asked[pid] > 1 {
+			t.Fatalf("process %d is asked for again", pid)
+		}
+		return all[pid].Start, nil
+	})
+	if len(inside) != len(all) || len(asked) != bombs+1 {
+		t.Errorf("%d of %d found, %d asked for", len(inside), len(all), len(asked))
+	}
+}
+
 // What has the pid of the main process and nothing else of it is not killed, and
 // neither is what is in a session of that number.
 func TestAPidAloneMakesNoMember(t *testing.T) {
