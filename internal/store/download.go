@@ -306,6 +306,22 @@ func (f *follower) Read(p []byte) (int, error) {
 	}
 }
 
+// misled says, once its blob is in the store, whether what was read may have
+// been something else: bytes of a mirror or of another registry, who asked first.
+func (f *follower) misled() bool {
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.dl.done:
+	default:
+		return true // it is in the store by another download
+	}
+	f.dl.mu.Lock()
+	defer f.dl.mu.Unlock()
+	return f.dl.err != nil || f.dl.version != f.version
+}
+
 func (f *follower) Close() error { return f.file.Close() }
 
 // ingestTap learns the name by which the content store on disk knows an ingest.

@@ -314,6 +314,16 @@ func (p *puller) layer(ctx context.Context, l ocispec.Descriptor, begun func()) 
 			return err
 		}
 		dl, run := p.s.downloads.join(l)
+		if !run && dl.desc.Size != l.Size {
+			// One of two manifests is wrong. Which is seen when the blob is here, or
+			// when we get it: nobody's lie is another's failure.
+			select {
+			case <-dl.done:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		begun()
 		if run {
 			p.report.set(l, LayerDownloading, dl)
@@ -322,9 +332,6 @@ func (p *puller) layer(ctx context.Context, l ocispec.Descriptor, begun func()) 
 			}
 			p.report.set(l, LayerDownloaded, nil)
 			return nil
-		}
-		if dl.desc.Size != l.Size {
-			return outlet.Errorf(errdefs.ErrInvalidArgument, "layer %s has %d bytes in one manifest and %d in another", l.Digest, dl.desc.Size, l.Size)
 		}
 		p.report.set(l, LayerDownloading, dl)
 		select {
@@ -362,10 +369,23 @@ func (p *puller) unpack(ctx context.Context) (rootfs.Applied, error) {
 		}
 	}
 	done := 0
+	var unverified *follower // what is being unpacked, if it is still arriving
+	// What a layer unpacks to gets its name only if it was read from the bytes
+	// that were verified: the blob may be in the store by now, and what was read
+	// have been the wrong bytes that came before it.
+	verified := func(ctx context.Context, d ocispec.Descriptor) error {
+		if err := arrived(ctx, d); err != nil {
+			return err
+		}
+		if unverified.misled() {
+			return errInterrupted
+		}
+		return nil
+	}
 	opts := rootfs.ApplyOptions{
 		Limits:   p.o.Limits,
 		TempDir:  filepath.Join(p.s.root, "tmp"),
-		Verified: arrived,
+		Verified: verified,
 		Lock:     p.s.unpacking.lock,
 		Known:    p.s.knownDiffID,
 		Learned:  p.s.learnDiffID,
@@ -390,6 +410,7 @@ func (p *puller) unpack(ctx context.Context) (rootfs.Applied, error) {
 		if err != nil {
 			return nil, err
 		}
+		unverified, _ = r.(*follower)
 		return p.report.extracting(d, r), nil
 	}
 	for tries := 0; ; tries++ {
@@ -400,8 +421,11 @@ func (p *puller) unpack(ctx context.Context) (rootfs.Applied, error) {
 			continue
 		}
 		if err != nil && done < len(layers) && ctx.Err() == nil {
-			// If the bytes turn out to be the wrong ones, that is the reason.
-			_ = arrived(ctx, layers[done].Blob) // its error is the download's, which is reported
+			// If the bytes turn out to be the wrong ones, that is the reason: then
+			// the download's error is reported, or the right ones came after them.
+			if errors.Is(verified(ctx, layers[done].Blob), errInterrupted) && tries < maxRestarts {
+				continue
+			}
 		}
 		return applied, err
 	}
