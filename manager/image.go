@@ -153,7 +153,8 @@ func (m *Manager) createFromImage(ctx context.Context, name string, src imageSou
 ) (outlet.Plugin, []string, error) {
 	var image ocispec.Image
 	if err := json.Unmarshal(src.config, &image); err != nil {
-		return outlet.Plugin{}, nil, outlet.Errorf(errdefs.ErrInvalidArgument, "the config of the image: %w", err)
+		// Its text may be as long as the config.
+		return outlet.Plugin{}, nil, outlet.Errorf(errdefs.ErrInvalidArgument, "the config of the image: %.256q", err.Error())
 	}
 	if err := checkImagePlatform(image, o.Platform); err != nil {
 		return outlet.Plugin{}, nil, err
@@ -236,8 +237,8 @@ func checkImagePlatform(image ocispec.Image, asked string) error {
 	if asked != "" || image.Architecture == "" || image.OS == host.OS && image.Architecture == host.Architecture {
 		return nil
 	}
-	return outlet.Errorf(errdefs.ErrInvalidArgument, "the image is for %.32s/%.32s, this machine is %s/%s: ask for that platform to take it all the same",
-		image.OS, image.Architecture, host.OS, host.Architecture)
+	return outlet.Errorf(errdefs.ErrInvalidArgument, "the image is for %.64q, this machine is %s/%s: ask for that platform to take it all the same",
+		image.OS+"/"+image.Architecture, host.OS, host.Architecture)
 }
 
 // withImage is a plugin's config with what the image says where the config says

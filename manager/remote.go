@@ -68,7 +68,7 @@ func (m *Manager) openRemote(ctx context.Context, complete string, o outlet.Remo
 	}
 	if t := r.manifest.Config.MediaType; t != configMediaType {
 		return nil, outlet.Errorf(errdefs.ErrInvalidArgument,
-			"did not find plugin config for specified reference %s: it is not a plugin, its config is of type %q", reference.FamiliarString(ref), t)
+			"did not find plugin config for specified reference %s: it is not a plugin, its config is of type %.128q", reference.FamiliarString(ref), t)
 	}
 	if r.raw, err = repo.Config(ctx, r.manifest.Config); err != nil {
 		return nil, fmt.Errorf("error resolving plugin reference: %w", err)

@@ -21,7 +21,7 @@ func humanDuration(d time.Duration) string {
 }
 
 // oneLine makes text safe for one cell of a table: no line ends, nothing that
-// a terminal would obey.
+// a terminal would obey, or that would have it show the text in another order.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -29,7 +29,7 @@ func oneLine(s string) string {
 			return -1
 		case r == '\t':
 			return ' '
-		case unicode.IsControl(r):
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r):
 			return '�'
 		}
 		return r

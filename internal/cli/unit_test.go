@@ -92,7 +92,7 @@ func TestTimesAreReadAsPeopleWriteThem(t *testing.T) {
 }
 
 func TestNothingInATableObeysAPlugin(t *testing.T) {
-	if got := oneLine("a\x1b[31mb\r\nc\td\x00"); got != "a\ufffd[31mbc d\ufffd" {
+	if got := oneLine("a\x1b[31mb\r\nc\td\x00\u009b\u202e/srv\u202c\u2067"); got != "a\ufffd[31mbc d\ufffd\ufffd\ufffd/srv\ufffd\ufffd" {
 		t.Errorf("%q", got)
 	}
 	if got := ellipsis("äöüß", 3); got != "äö…" {

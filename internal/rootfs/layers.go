@@ -33,7 +33,7 @@ func packing(mediaType string) (compression, error) {
 	case images.MediaTypeDockerSchema2LayerZstd, ocispec.MediaTypeImageLayerZstd:
 		return zstandard, nil
 	default:
-		return plain, invalidf("layers of type %q are not supported", mediaType)
+		return plain, invalidf("layers of type %.128q are not supported", mediaType)
 	}
 }
 
