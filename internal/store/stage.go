@@ -76,7 +76,7 @@ func (st *Stage) copy(w content.Writer, desc ocispec.Descriptor, r io.Reader) er
 			return err
 		}
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(r, desc.Size)}, st.buf)
+	n, err := copyWhole(w, io.LimitReader(r, desc.Size), st.buf)
 	switch {
 	case err != nil:
 		return err
@@ -86,6 +86,31 @@ func (st *Stage) copy(w content.Writer, desc ocispec.Descriptor, r io.Reader) er
 		return outlet.Errorf(errdefs.ErrInvalidArgument, "the bytes of blob %s have the digest %s", desc.Digest, w.Digest())
 	}
 	return nil
+}
+
+// copyWhole copies in pieces as large as buf, whatever pieces r gives: a form in
+// a request's body gives some kilobytes at a time.
+func copyWhole(w io.Writer, r io.Reader, buf []byte) (int64, error) {
+	var total int64
+	for {
+		n := 0
+		var rerr error
+		for n < len(buf) && rerr == nil {
+			var m int
+			m, rerr = r.Read(buf[n:])
+			n += m
+		}
+		written, werr := w.Write(buf[:n])
+		total += int64(written)
+		switch {
+		case werr != nil:
+			return total, werr
+		case errors.Is(rerr, io.EOF):
+			return total, nil
+		case rerr != nil:
+			return total, rerr
+		}
+	}
 }
 
 func (st *Stage) existing(ctx context.Context, desc ocispec.Descriptor) error {
