@@ -105,9 +105,8 @@ func (o operation) count(t *testing.T, s *stages) []failpoint.Point {
 // rehearse is count that returns what goes wrong.
 func (o operation) rehearse(t *testing.T, s *stages) ([]failpoint.Point, error) {
 	t.Helper()
-	w := newWorld(t, s.dir(o.from))
+	w := o.world(t, s, s.dir(o.from))
 	defer w.end()
-	w.flags, w.env = s.flags, s.env
 	opErr, st, err := o.do(w, failpoint.Order{Do: "reset"})
 	if err := errors.Join(opErr, err); err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s", o.name, err, w.lastLog())
@@ -198,26 +197,20 @@ func only(name string) bool {
 
 func TestNothingIsLostOrLeftWhenTheDaemonIsKilled(t *testing.T) {
 	s := newStages(t)
-	for _, o := range operations(s.tar) {
-		if !only(o.name) {
-			continue
-		}
-		t.Run(o.name, func(t *testing.T) {
-			points := o.count(t, s)
-			visits := kills(points)
-			began := time.Now()
-			walk(t, visits, func(v visit) error { return o.kill(t, s, v) })
-			t.Logf("%s: %d points, killed %d times in %v", o.name, len(points), len(visits), time.Since(began).Round(time.Millisecond))
-		})
-	}
+	s.each(t, s.operations(), func(t *testing.T, o operation) {
+		points := o.count(t, s)
+		visits := kills(points)
+		began := time.Now()
+		walk(t, visits, func(v visit) error { return o.kill(t, s, v) })
+		t.Logf("%s: %d points, killed %d times in %v", o.name, len(points), len(visits), time.Since(began).Round(time.Millisecond))
+	})
 }
 
 // kill makes one visit: the daemon ends, another one starts, and what is there
 // must be what was or what was to be.
 func (o operation) kill(t *testing.T, s *stages, v visit) error {
-	w := newWorld(t, s.dir(o.from))
+	w := o.world(t, s, s.dir(o.from))
 	defer w.end()
-	w.flags, w.env = s.flags, s.env
 	opErr, _, err := o.do(w, v.order)
 	if err != nil && !errors.Is(err, errDead) {
 		return fmt.Errorf("%w\n%s", err, w.lastLog())

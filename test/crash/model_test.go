@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ const (
 // view is what there is, as far as it matters.
 type view struct {
 	Plugin, Enabled, Set   bool
+	Upgraded               bool
 	Volume, Mounted, Datum bool
 }
 
@@ -45,7 +47,8 @@ func (w *world) look() (view, error) {
 		return v, fmt.Errorf("there are %d plugins", len(list))
 	}
 	for _, p := range list {
-		v.Plugin, v.Enabled = p.Name == name, p.Enabled
+		v.Plugin, v.Enabled = p.Name == name || p.Name == w.named, p.Enabled
+		v.Upgraded = p.Config.Description == secondVersion
 		v.Set = slices.Contains(p.Settings.Env, "TMPFS_SIZE=1m")
 		want := outlet.StateDisabled
 		if p.Enabled {
@@ -154,7 +157,12 @@ func (w *world) raze() error {
 		}
 	}
 	if v.Plugin {
-		if err := w.c.Remove(ctx, name, true); err != nil {
+		if err := w.c.Remove(ctx, cmp.Or(w.named, name), true); err != nil {
+			return fmt.Errorf("raze: %w", err)
+		}
+	}
+	if w.prunes {
+		if _, err := w.c.Prune(ctx); err != nil {
 			return fmt.Errorf("raze: %w", err)
 		}
 	}

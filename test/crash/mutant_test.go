@@ -82,7 +82,7 @@ func TestEveryMutantIsFound(t *testing.T) {
 func (m mutant) find(t *testing.T, s *stages) (string, error) {
 	t.Helper()
 	var o operation
-	for _, candidate := range powerOperations(s.tar) {
+	for _, candidate := range s.powerOperations() {
 		if candidate.name == m.op {
 			o = candidate
 		}

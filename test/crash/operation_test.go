@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,11 @@ type operation struct {
 	through []view
 	// boot says that it is the start of a daemon itself: run is not called.
 	boot bool
+	// remote says that it needs what [stages.publish] makes.
+	remote bool
+	// prunes says that what an attempt downloaded may stay for the next one,
+	// until somebody prunes.
+	prunes bool
 }
 
 // stage is a root that was made once and is copied.
@@ -41,6 +47,7 @@ const (
 	withVol               // the same with a volume
 	mounted               // the same with the volume mounted, a file in it
 	littered              // as created, and the daemon ended in another create
+	named                 // as created, under the name it has in a registry
 	nothing               // not even a root
 )
 
@@ -51,6 +58,7 @@ var views = map[stage]view{
 	withVol:  {Plugin: true, Enabled: true, Volume: true},
 	mounted:  {Plugin: true, Enabled: true, Volume: true, Mounted: true, Datum: true},
 	littered: {Plugin: true},
+	named:    {Plugin: true},
 }
 
 func create(ctx context.Context, w *world, name, tar string) error {
@@ -101,15 +109,15 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// operations are all that are walked; tar is the plugin's archive.
-func operations(tar string) []operation {
+// operations are all that are walked.
+func (s *stages) operations() []operation {
 	set := views[created]
 	set.Set = true
 	mountedNow := views[mounted]
 	mountedNow.Datum = false
-	return []operation{
+	return append([]operation{
 		{name: "create", from: empty, after: views[created], run: func(ctx context.Context, w *world) error {
-			return create(ctx, w, name, tar)
+			return create(ctx, w, name, s.tar)
 		}},
 		{name: "enable", from: created, before: views[created], after: views[enabled], run: func(ctx context.Context, w *world) error {
 			return w.c.Enable(ctx, name, outlet.EnableOptions{})
@@ -148,6 +156,33 @@ func operations(tar string) []operation {
 		}},
 		{name: "start with a garbage collection", from: littered, before: views[created], after: views[created], boot: true},
 		{name: "start with a mounted volume", from: mounted, before: views[mounted], after: views[mounted], boot: true},
+	}, s.remoteOperations()...)
+}
+
+// world makes a world for the operation, with a copy of the root from.
+func (o operation) world(t testing.TB, s *stages, from string) *world {
+	t.Helper()
+	w := newWorld(t, from)
+	w.flags, w.env, w.prunes = slices.Clone(s.flags), slices.Clone(s.env), o.prunes
+	if o.from == named {
+		w.named = s.remote.named
+	}
+	return w
+}
+
+// each calls f with the operations there are, each in a test of its own.
+func (s *stages) each(t *testing.T, list []operation, f func(t *testing.T, o operation)) {
+	t.Helper()
+	for _, o := range list {
+		if !only(o.name) {
+			continue
+		}
+		t.Run(o.name, func(t *testing.T) {
+			if o.remote {
+				s.publish(t)
+			}
+			f(t, o)
+		})
 	}
 }
 
@@ -180,6 +215,9 @@ type stages struct {
 	env   []string // of daemons that are walked: mutants
 	mu    sync.Mutex
 	dirs  map[stage]string
+
+	published sync.Once
+	remote    remote
 }
 
 func newStages(t testing.TB, flags ...string) *stages {
@@ -201,6 +239,9 @@ func (s *stages) dir(which stage) string {
 	}
 	w := newWorld(s.t, "")
 	w.flags = append([]string{"--live-restore=false"}, s.flags...)
+	if which == named {
+		w.named = s.remote.named
+	}
 	w.start(which == littered)
 	ctx := context.Background()
 	steps := []func() error{
@@ -219,8 +260,12 @@ func (s *stages) dir(which stage) string {
 		},
 	}
 	last := which
-	if which == littered {
+	switch which {
+	case littered:
 		last = created
+	case named:
+		last = created
+		steps[created] = func() error { return create(ctx, w, s.remote.named, s.tar) }
 	}
 	for at := created; at <= last; at++ {
 		if err := steps[at](); err != nil {

@@ -31,52 +31,47 @@ func use(ctx context.Context, w *world) error {
 }
 
 // powerOperations are the operations of the walk with power cuts.
-func powerOperations(tar string) []operation {
-	return append(operations(tar),
+func (s *stages) powerOperations() []operation {
+	return append(s.operations(),
 		operation{
 			name: "first use", from: created, before: views[created], after: views[mounted], run: use, through: []view{
 				views[enabled], views[withVol], {Plugin: true, Enabled: true, Volume: true, Mounted: true},
 			},
 		},
 		operation{name: "create in a new root", from: nothing, after: views[created], run: func(ctx context.Context, w *world) error {
-			return create(ctx, w, name, tar)
+			return create(ctx, w, name, s.tar)
 		}})
 }
 
 func TestWhatWasSyncedIsEnoughWhenThePowerFails(t *testing.T) {
 	testutil.Need(t, testutil.Fuse)
 	s := newStages(t, "--snapshotter", "native") // overlay takes no FUSE below it
-	for _, o := range powerOperations(s.tar) {
-		if !only(o.name) {
-			continue
+	s.each(t, s.powerOperations(), func(t *testing.T, o operation) {
+		points := o.count(t, s)
+		visits := kills(points)
+		if o.through != nil && !thorough() {
+			visits = visits[len(visits)-1:]
 		}
-		t.Run(o.name, func(t *testing.T) {
-			points := o.count(t, s)
-			visits := kills(points)
-			if o.through != nil && !thorough() {
-				visits = visits[len(visits)-1:]
-			}
-			began := time.Now()
-			cuts := 0
-			for _, names := range []bool{false, true} {
-				// Which of the two is tried changes with the point, unless both are.
-				some := slices.DeleteFunc(slices.Clone(visits), func(v visit) bool {
-					return !thorough() && v.order.N <= len(points) && (v.order.N%2 == 0) == names
-				})
-				cuts += len(some)
-				walk(t, some, func(v visit) error { return o.powerCut(t, s, v, names) })
-			}
-			t.Logf("%s: %d points, power cut %d times in %v", o.name, len(points), cuts, time.Since(began).Round(time.Millisecond))
-		})
-	}
+		began := time.Now()
+		cuts := 0
+		for _, names := range []bool{false, true} {
+			// Which of the two is tried changes with the point, unless both are.
+			some := slices.DeleteFunc(slices.Clone(visits), func(v visit) bool {
+				return !thorough() && v.order.N <= len(points) && (v.order.N%2 == 0) == names
+			})
+			cuts += len(some)
+			walk(t, some, func(v visit) error { return o.powerCut(t, s, v, names) })
+		}
+		t.Logf("%s: %d points, power cut %d times in %v", o.name, len(points), cuts, time.Since(began).Round(time.Millisecond))
+	})
 }
 
 // powerCut makes one visit: the machine loses its power, and comes back with
 // what of the root was synced.
 func (o operation) powerCut(t *testing.T, s *stages, v visit, names bool) error {
-	w := newWorld(t, "")
+	w := o.world(t, s, "")
 	defer w.end()
-	w.flags, w.env = s.flags, append(s.env, failpoint.EnvSyncfs+"=1")
+	w.env = append(w.env, failpoint.EnvSyncfs+"=1")
 	dirs := []string{w.root(), w.path("shadow")}
 	if o.from == nothing {
 		dirs = append(dirs, w.path("live"))

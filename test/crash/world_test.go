@@ -34,6 +34,8 @@ type world struct {
 	env     []string
 	c       *client.Client
 	id      string // of the daemon, if that was told
+	named   string // the plugin's name, if it is not the usual one
+	prunes  bool   // see operation
 
 	cmd  *exec.Cmd
 	dead chan struct{} // closed when the daemon has ended
