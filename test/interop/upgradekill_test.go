@@ -42,9 +42,9 @@ type upgradeWorld struct {
 	dir      string // of the propagated mount, on the host
 }
 
-func newUpgradeWorld(t *testing.T, args []string) upgradeWorld {
+func newUpgradeWorld(t *testing.T, args []string, flags ...string) upgradeWorld {
 	t.Helper()
-	d := daemontest.Start(t, "--start-timeout", "5s")
+	d := daemontest.Start(t, append([]string{"--start-timeout", "5s"}, flags...)...)
 	reg := rt.Start(t, rt.Options{})
 	w := upgradeWorld{t: t, d: d, old: reg.Host + "/foo/bar:old", new: reg.Host + "/foo/bar:new"}
 	program, err := os.ReadFile(testutil.Build(t, "./test/interop/plugin"))
@@ -135,18 +135,28 @@ func (w upgradeWorld) remove() {
 	})
 }
 
-func TestADaemonKilledBeforeANewVersionIsReadyHasOneThatRuns(t *testing.T) {
-	for name, version := range newVersions {
-		for _, kills := range []int{1, 2} {
-			t.Run(fmt.Sprintf("%s, killed %d times", name, kills), func(t *testing.T) {
-				w := newUpgradeWorld(t, append([]string{"-wait", gate}, version.args...))
+func TestADaemonEndedBeforeANewVersionIsReadyHasOneThatRuns(t *testing.T) {
+	kill, stop := (*daemontest.Daemon).Kill, (*daemontest.Daemon).Stop
+	type ends = []func(*daemontest.Daemon)
+	for how, daemon := range map[string]struct {
+		ends  ends
+		flags []string
+	}{
+		// One that is stopped first waits for the upgrade to end.
+		"killed":               {ends{kill}, nil},
+		"killed, then stopped": {ends{kill, kill, stop}, nil},
+		"without live-restore": {ends{kill, stop, kill}, []string{"--live-restore=false"}},
+	} {
+		for name, version := range newVersions {
+			t.Run(name+", "+how, func(t *testing.T) {
+				w := newUpgradeWorld(t, append([]string{"-wait", gate}, version.args...), daemon.flags...)
 				if err := unix.Mkfifo(filepath.Join(w.dir, "gate"), 0o600); err != nil {
 					t.Fatal(err)
 				}
 				done := w.upgrade(t.Context(), nil)
-				for range kills {
+				for _, end := range daemon.ends {
 					w.waits()
-					w.d.Kill()
+					end(w.d)
 					w.d.Start()
 				}
 				if err := <-done; err == nil {
@@ -183,36 +193,41 @@ func (w upgradeWorld) waits() {
 
 func TestADaemonKilledAtAnyMomentOfARestartHasOneVersionThatRuns(t *testing.T) {
 	for name, version := range newVersions {
-		t.Run(name, func(t *testing.T) {
-			w := newUpgradeWorld(t, version.args)
-			for i := range 5 {
-				restarting := make(chan struct{}, 1)
-				done := w.upgrade(t.Context(), func(p outlet.Progress) {
-					if p.Status == "Restarting" {
-						restarting <- struct{}{}
-					}
-				})
-				select {
-				case <-restarting:
-				case err := <-done:
-					t.Fatalf("it was over before it restarted: %v", err)
-				}
-				<-time.After(time.Duration(i) * 25 * time.Millisecond)
-				w.d.Kill()
-				<-done // it may have been in time
-				w.d.Start()
-				if version.want == "old" {
-					w.comesTo("old")
-					continue
-				}
-				// Before the record there is nothing to go on with.
-				p, err := w.c.Inspect(t.Context(), w.old)
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.comesTo(p.Config.Description)
-			}
-			w.remove()
-		})
+		t.Run(name, func(t *testing.T) { killAtAnyMoment(t, version.args, version.want) })
 	}
+	// test/crash walks over all points of a roll-back.
+	exits := newVersions["exits at once"]
+	t.Run("without live-restore", func(t *testing.T) { killAtAnyMoment(t, exits.args, exits.want, "--live-restore=false") })
+}
+
+func killAtAnyMoment(t *testing.T, args []string, want string, flags ...string) {
+	w := newUpgradeWorld(t, args, flags...)
+	for i := range 5 {
+		restarting := make(chan struct{}, 1)
+		done := w.upgrade(t.Context(), func(p outlet.Progress) {
+			if p.Status == "Restarting" {
+				restarting <- struct{}{}
+			}
+		})
+		select {
+		case <-restarting:
+		case err := <-done:
+			t.Fatalf("it was over before it restarted: %v", err)
+		}
+		<-time.After(time.Duration(i) * 25 * time.Millisecond)
+		w.d.Kill()
+		<-done // it may have been in time
+		w.d.Start()
+		if want == "old" {
+			w.comesTo("old")
+			continue
+		}
+		// Before the record there is nothing to go on with.
+		p, err := w.c.Inspect(t.Context(), w.old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.comesTo(p.Config.Description)
+	}
+	w.remove()
 }
