@@ -23,6 +23,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -615,4 +616,67 @@ func TestAThousandChallengesAreAnsweredOnce(t *testing.T) {
 	if n, m := tokens.Load(), asked.Load(); n == 0 || n > 2 || m > 1+maxChallenges {
 		t.Errorf("the token server was asked %d times, the registry %d times", n, m)
 	}
+}
+
+// roundTripper answers requests without a network.
+type roundTripper func(*http.Request) *http.Response
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
+
+func FuzzChallenge(f *testing.F) {
+	for _, s := range []string{
+		`Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull"`,
+		`Basic realm="x"`, `Digest realm="x",nonce="y"`, `Bearer realm="http://auth.example/token"`, `Bearer`, `Bearer realm=`,
+		`bearer realm="https://auth.example/a\"b",error="invalid_token"`, `Bearer realm="https://u:p@auth.example/?a=b#c",scope="  "`, `Negotiate`, "Bearer realm=\"file:///etc/shadow\"",
+	} {
+		f.Add(s, false)
+		f.Add(s, true)
+	}
+	c, err := New(Config{Attempts: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, challenge string, again bool) {
+		e := &endpoint{}
+		e.Host, e.Scheme, e.Path = "registry.example", "https", "/v2"
+		var asked []*http.Request
+		network := roundTripper(func(r *http.Request) *http.Response {
+			asked = append(asked, r)
+			body, status := `{"token":"t","access_token":"t"}`, http.StatusOK
+			if r.URL.Host == e.Host && r.Header.Get("Authorization") == "" {
+				body, status = "", http.StatusUnauthorized
+			}
+			return &http.Response{
+				StatusCode: status, Status: http.StatusText(status), Request: r, Body: io.NopCloser(strings.NewReader(body)),
+				Header: http.Header{"Www-Authenticate": {challenge}},
+			}
+		})
+		e.client = &http.Client{Transport: network}
+		tokens := &http.Client{Transport: &tokenTransport{base: network}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		auth := outlet.RegistryAuth{Username: "me", Password: "hush"}
+		if again {
+			auth = outlet.RegistryAuth{IdentityToken: "hush"}
+		}
+		e.auth = newAuthorizer(e, tokens, auth)
+		_, _ = c.login(t.Context(), e, auth)
+		ref, err := reference.ParseNormalizedNamed("registry.example/a/b:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &Repository{c: c, ref: ref, endpoints: []*endpoint{e}, distrusted: make(map[distrust]bool)}
+		if _, err := r.Resolve(t.Context()); err != nil && (len(err.Error()) > 8<<10 || strings.Contains(err.Error(), "hush")) {
+			t.Errorf("the error is %.300q", err)
+		}
+		if len(asked) > 12 {
+			t.Errorf("%d requests", len(asked))
+		}
+		for _, r := range asked {
+			if r.URL.Scheme != "https" {
+				t.Errorf("%s was asked in plain", r.URL)
+			}
+			if strings.Contains(r.URL.RawQuery, "hush") {
+				t.Errorf("the secret is in %s", r.URL)
+			}
+		}
+	})
 }

@@ -1,13 +1,16 @@
 package rootfs
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -236,4 +239,47 @@ func TestUnmountTakesAllThatIsBelow(t *testing.T) {
 	if err := Unmount(t.Context(), dir+"/absent"); err != nil {
 		t.Error(err)
 	}
+}
+
+// FuzzLayer applies layers of strangers above one that has what they might use to
+// get out.
+func FuzzLayer(f *testing.F) {
+	for _, e := range [][]entry{
+		{{name: "a", body: "1"}, {name: "d/", typ: tar.TypeDir}, {name: ".wh.gone"}, {name: "d/.wh..wh..opq"}},
+		{{name: "out/marker", body: "1"}, {name: "out/.wh.marker"}, {name: "out/.wh..wh..opq"}, {name: "up/x", body: "1"}},
+		{{name: "h", typ: tar.TypeLink, to: "out/marker"}, {name: "h", body: "1"}, {name: "s", typ: tar.TypeSymlink, to: "/"}, {name: "s/x", body: "1"}},
+		{{name: "../x", body: "1"}, {name: "/x", body: "1"}, {name: ".wh...", body: "1"}, {name: ".wh.", body: "1"}, {name: ".wh../x"}},
+		{{name: ".", typ: tar.TypeSymlink, to: ".."}, {name: "p", typ: tar.TypeFifo}, {name: "n", typ: tar.TypeChar}},
+	} {
+		f.Add(makeTar(f, e...))
+	}
+	limits := Limits{UncompressedBytes: 1 << 20, Entries: 100}.WithDefaults()
+	f.Fuzz(func(t *testing.T, body []byte) {
+		base := t.TempDir()
+		dir, outside := filepath.Join(base, "root"), filepath.Join(base, "outside")
+		if err := errors.Join(
+			os.MkdirAll(filepath.Join(dir, "d"), 0o755), os.Mkdir(outside, 0o755),
+			os.WriteFile(filepath.Join(outside, "marker"), []byte("x"), 0o600),
+			os.WriteFile(filepath.Join(dir, "gone"), nil, 0o600),
+			os.Symlink("../outside", filepath.Join(dir, "out")), os.Symlink("..", filepath.Join(dir, "up")),
+		); err != nil {
+			t.Fatal(err)
+		}
+		_, err := applyLayer(t.Context(), dir, bytes.NewReader(body), true, limits)
+		if err != nil && !errdefs.IsInvalidArgument(err) {
+			t.Errorf("not the layer's fault? %v", err)
+		}
+		found, err := os.ReadDir(base)
+		if err != nil || len(found) != 2 {
+			t.Errorf("something got out: %v, %v", found, err)
+		}
+		in, err := os.ReadDir(outside)
+		if err != nil || len(in) != 1 {
+			t.Errorf("something outside is others': %v, %v", in, err)
+		}
+		st, err := os.Stat(filepath.Join(outside, "marker"))
+		if err != nil || st.Size() != 1 || st.Mode() != 0o600 || st.Sys().(*syscall.Stat_t).Nlink != 1 {
+			t.Errorf("the file outside is another: %v, %v", st, err)
+		}
+	})
 }
