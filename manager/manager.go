@@ -102,8 +102,8 @@ type Config struct {
 	// Registry says how registries are reached; its Logger is not used.
 	Registry RegistryConfig
 	// MaxDownloads bounds the layers that one pull downloads at the same time;
-	// 0 is 3.
-	MaxDownloads int
+	// 0 is 3. MaxUploads does so for a push; 0 is 5.
+	MaxDownloads, MaxUploads int
 	// Admit, if not nil, may refuse a plugin before its layers are downloaded or
 	// unpacked: on install, upgrade and load, and an image that is to become one.
 	// signatures gives those that are beside it.

@@ -165,8 +165,8 @@ type pusher struct {
 	mu sync.Mutex
 }
 
-// uploads is how many blobs are uploaded at the same time; it is dockerd's
-// default too.
+// uploads is how many blobs are uploaded at the same time where nothing else was
+// configured; it is dockerd's default too.
 const uploads = 5
 
 func (p *pusher) line(l outlet.Progress) {
@@ -191,7 +191,11 @@ func (p *pusher) push(ctx context.Context) error {
 		p.line(outlet.Progress{ID: shortDigest(d.Digest), Status: "Waiting"})
 	}
 	work, wctx := errgroup.WithContext(ctx)
-	work.SetLimit(uploads)
+	limit := uploads
+	if p.m.cfg.MaxUploads > 0 {
+		limit = p.m.cfg.MaxUploads
+	}
+	work.SetLimit(limit)
 	sent := make(map[digest.Digest]bool)
 	for _, d := range blobs {
 		if sent[d.Digest] {

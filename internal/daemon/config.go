@@ -61,9 +61,12 @@ type Config struct {
 	InsecureRegistries []string `json:"insecure-registries"`
 	RegistryMirrors    []string `json:"registry-mirrors"`
 	// MaxConcurrentDownloads bounds the layers one pull downloads at the same
-	// time, MaxDownloadAttempts how often a request that fails is made.
-	MaxConcurrentDownloads int `json:"max-concurrent-downloads"`
-	MaxDownloadAttempts    int `json:"max-download-attempts"`
+	// time, MaxConcurrentUploads those that one push uploads, and
+	// MaxDownloadAttempts how often a request that fails is made.
+	MaxConcurrentDownloads int            `json:"max-concurrent-downloads"`
+	MaxConcurrentUploads   int            `json:"max-concurrent-uploads"`
+	MaxDownloadAttempts    int            `json:"max-download-attempts"`
+	Registries             RegistryLimits `json:"registries"`
 
 	// Policy is a file of rules about which plugins may be installed; "" is none.
 	Policy string `json:"policy"`
@@ -73,8 +76,6 @@ type Config struct {
 	AuthorizationPlugins []string `json:"authorization-plugins"`
 	MetricsAddr          string   `json:"metrics-addr"`
 	GatewayDir           string   `json:"gateway-dir"`
-
-	MaxConcurrentUploads int `json:"max-concurrent-uploads"`
 }
 
 // PluginConfig bounds every managed plugin.

@@ -229,6 +229,7 @@ func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 		Limits:          manager.Limits{CompressedBytes: int64(c.Plugins.MaxArchive), UncompressedBytes: int64(c.Plugins.MaxRootfs), Entries: c.Plugins.MaxEntries},
 		Registry:        c.registries(),
 		MaxDownloads:    c.MaxConcurrentDownloads,
+		MaxUploads:      c.MaxConcurrentUploads,
 		EventLogger:     d.pluginEvent,
 		Logger:          d.log,
 	}))
@@ -245,18 +246,6 @@ func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 		return m.Close(ctx)
 	})
 	return nil
-}
-
-// registries says how registries are reached. Directories of certificates are
-// ours and then Docker's, for those who have theirs there already.
-func (c Config) registries() manager.RegistryConfig {
-	return manager.RegistryConfig{
-		Mirrors:   c.RegistryMirrors,
-		Insecure:  c.InsecureRegistries,
-		CertsDirs: []string{"/etc/outlet/certs.d", "/etc/docker/certs.d"},
-		UserAgent: "outlet/" + version.Version(),
-		Attempts:  c.MaxDownloadAttempts,
-	}
 }
 
 func (c Config) shutdownTimeout() time.Duration {
