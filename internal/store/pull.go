@@ -255,7 +255,7 @@ func (s *Store) PutManifest(ctx context.Context, rec Record, desc ocispec.Descri
 	if err != nil {
 		return nil, err
 	}
-	err = content.WriteBlob(s.Context(ctx), s.Content(), "document-"+rand.Text(), bytes.NewReader(raw), ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
+	err = content.WriteBlob(a.context(ctx), s.Content(), "document-"+rand.Text(), bytes.NewReader(raw), ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
 	if err != nil {
 		return nil, errors.Join(err, a.Release(ctx))
 	}
