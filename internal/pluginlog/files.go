@@ -100,15 +100,19 @@ func repair(f *os.File) (int64, error) {
 		return 0, err
 	}
 	size := info.Size()
+	if size == 0 {
+		return 0, nil
+	}
+	var last [1]byte
+	if _, err := f.ReadAt(last[:], size-1); err == nil && last[0] == '\n' {
+		return size, nil
+	}
 	from := max(0, size-repairWindow)
 	tail := make([]byte, size-from)
 	if _, err := f.ReadAt(tail, from); err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
 	end := from + int64(bytes.LastIndexByte(tail, '\n')+1)
-	if end == size {
-		return size, nil
-	}
 	if end == from && from > 0 {
 		// Not ours, whatever it is: end it, so that what follows is legible.
 		_, err := durable.WriteAt(f, []byte{'\n'}, size)
