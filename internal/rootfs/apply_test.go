@@ -386,7 +386,7 @@ func TestSplitTakesWhatIsSpecified(t *testing.T) {
 		t.Error(diff)
 	}
 	again := t.TempDir()
-	if _, err := applyLayer(t.Context(), again, &layer, false, DefaultLimits()); err != nil {
+	if _, err := applyLayer(t.Context(), again, &layer, false, &budget{limits: DefaultLimits()}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, listTree(t, again)); diff != "" {
@@ -432,7 +432,7 @@ func FuzzSplitContext(f *testing.F) {
 		if err := os.Mkdir(again, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := applyLayer(t.Context(), again, &layer, false, DefaultLimits()); err != nil {
+		if _, err := applyLayer(t.Context(), again, &layer, false, &budget{limits: DefaultLimits()}); err != nil {
 			t.Fatalf("the layer cannot be applied: %v", err)
 		}
 		if a, b := names(t, dir), names(t, again); !slices.Equal(a, b) {

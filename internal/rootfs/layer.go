@@ -52,14 +52,13 @@ func normalize(hdr *tar.Header) bool {
 }
 
 // applyLayer applies the tar in r to the directory dir, which holds lower
-// layers if upper is set, and reads r to its end.
-func applyLayer(ctx context.Context, dir string, r io.Reader, upper bool, limits Limits) (warnings []string, err error) {
+// layers if upper is set, within the budget, and reads r to its end.
+func applyLayer(ctx context.Context, dir string, r io.Reader, upper bool, b *budget) (warnings []string, err error) {
 	a, err := newApplier(dir, upper)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
-	b := budget{limits: limits}
 	tr := tar.NewReader(r)
 	for {
 		if err := ctx.Err(); err != nil {

@@ -56,7 +56,8 @@ type Layer struct {
 
 // ApplyOptions are the optional parts of applying layers.
 type ApplyOptions struct {
-	// Limits bounds each layer, and UncompressedBytes all that are unpacked.
+	// Limits bounds each layer, and UncompressedBytes and Entries all that are
+	// unpacked.
 	Limits Limits
 	// TempDir is where snapshots are mounted while they are written; "" is the
 	// system's directory for temporary files.
@@ -73,6 +74,8 @@ type ApplyOptions struct {
 	Learned func(context.Context, ocispec.Descriptor, digest.Digest) error
 	// Done, if not nil, is told of each layer that is there.
 	Done func(layer int)
+
+	entries int64 // of the layers unpacked so far
 }
 
 // Applied says what applying layers made.
@@ -103,11 +106,12 @@ func ApplyLayers(ctx context.Context, sn snapshots.Snapshotter, layers []Layer,
 	}
 	var done Applied
 	for i, l := range layers {
-		diffID, warnings, size, err := unpackLayer(ctx, sn, l, done, open, opts)
+		diffID, warnings, used, err := unpackLayer(ctx, sn, l, done, open, opts)
 		if err != nil {
 			return Applied{}, fmt.Errorf("layer %d (%s): %w", i+1, l.Blob.Digest, err)
 		}
-		opts.Limits.UncompressedBytes -= size
+		opts.Limits.UncompressedBytes -= used.bytes
+		opts.entries += used.entries
 		if opts.Done != nil {
 			opts.Done(i)
 		}
@@ -131,10 +135,10 @@ func chainOf(below []digest.Digest, top digest.Digest) string {
 
 func unpackLayer(ctx context.Context, sn snapshots.Snapshotter, l Layer, below Applied,
 	open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error), opts ApplyOptions,
-) (_ digest.Digest, warnings []string, size int64, err error) {
+) (_ digest.Digest, warnings []string, used usage, err error) {
 	c, err := packing(l.Blob.MediaType)
 	if err != nil {
-		return "", nil, 0, err
+		return "", nil, usage{}, err
 	}
 	if l.DiffID == l.Blob.Digest && c != plain {
 		l.DiffID = "" // the legacy form says nothing
@@ -147,7 +151,7 @@ func unpackLayer(ctx context.Context, sn snapshots.Snapshotter, l Layer, below A
 		}
 		unlock, err := opts.Lock(ctx, key)
 		if err != nil {
-			return "", nil, 0, err
+			return "", nil, usage{}, err
 		}
 		defer unlock()
 	}
@@ -162,10 +166,10 @@ func unpackLayer(ctx context.Context, sn snapshots.Snapshotter, l Layer, below A
 	key := "unpack-" + rand.Text()
 	mounts, err := sn.Prepare(ctx, key, below.Chain, prepare...)
 	if errdefs.IsAlreadyExists(err) && len(prepare) > 0 {
-		return l.DiffID, nil, 0, nil
+		return l.DiffID, nil, usage{}, nil
 	}
 	if err != nil {
-		return "", nil, 0, err
+		return "", nil, usage{}, err
 	}
 	remove := true
 	defer func() {
@@ -173,46 +177,46 @@ func unpackLayer(ctx context.Context, sn snapshots.Snapshotter, l Layer, below A
 			err = errors.Join(err, sn.Remove(context.WithoutCancel(ctx), key))
 		}
 	}()
-	diffID, warnings, size, err := writeLayer(ctx, mounts, l, c, below.Chain != "", open, opts)
+	diffID, warnings, used, err := writeLayer(ctx, mounts, l, c, below.Chain != "", open, opts)
 	if err != nil {
-		return "", nil, 0, err
+		return "", nil, usage{}, err
 	}
 	if l.DiffID != "" && diffID != l.DiffID {
-		return "", nil, 0, invalidf("it unpacks to %s, not to %s as the config says", diffID, l.DiffID)
+		return "", nil, usage{}, invalidf("it unpacks to %s, not to %s as the config says", diffID, l.DiffID)
 	}
 	if opts.Verified != nil {
 		if err := opts.Verified(ctx, l.Blob); err != nil {
-			return "", nil, 0, err
+			return "", nil, usage{}, err
 		}
 	}
 	if !known && opts.Learned != nil {
 		if err := opts.Learned(ctx, l.Blob, diffID); err != nil {
-			return "", nil, 0, err
+			return "", nil, usage{}, err
 		}
 	}
 	err = sn.Commit(ctx, chainOf(below.DiffIDs, diffID), key)
 	if errdefs.IsAlreadyExists(err) {
-		return diffID, warnings, size, nil // somebody else was faster; ours goes
+		return diffID, warnings, used, nil // somebody else was faster; ours goes
 	}
 	if err != nil {
-		return "", nil, 0, err
+		return "", nil, usage{}, err
 	}
 	remove = false
-	return diffID, warnings, size, nil
+	return diffID, warnings, used, nil
 }
 
 // writeLayer writes a layer into the snapshot that mounts show.
 func writeLayer(ctx context.Context, mounts []mount.Mount, l Layer, c compression, upper bool,
 	open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error), opts ApplyOptions,
-) (_ digest.Digest, _ []string, size int64, err error) {
+) (_ digest.Digest, _ []string, _ usage, err error) {
 	dir, release, err := access(ctx, mounts, opts.TempDir)
 	if err != nil {
-		return "", nil, 0, err
+		return "", nil, usage{}, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	blob, err := open(ctx, l.Blob)
 	if err != nil {
-		return "", nil, 0, err
+		return "", nil, usage{}, err
 	}
 	defer func() { err = errors.Join(err, blob.Close()) }()
 
@@ -220,27 +224,31 @@ func writeLayer(ctx context.Context, mounts []mount.Mount, l Layer, c compressio
 	br := bufio.NewReaderSize(&bounded{ctx: ctx, r: blob, left: limit, limit: limit, what: "compressed bytes"}, 256<<10)
 	head, err := br.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", nil, 0, readFailed(err)
+		return "", nil, usage{}, readFailed(err)
 	}
 	if found := detect(head); found != c {
-		return "", nil, 0, invalidf("its type says %s, its bytes are %s", c, found)
+		return "", nil, usage{}, invalidf("its type says %s, its bytes are %s", c, found)
 	}
 	z, err := unpackAs(ctx, br, c, opts.Limits)
 	if err != nil {
-		return "", nil, 0, readFailed(err)
+		return "", nil, usage{}, readFailed(err)
 	}
 	defer func() { err = errors.Join(err, z.Close()) }()
 	digester := digest.Canonical.Digester()
 	counted := &counting{r: io.TeeReader(z, digester.Hash())}
-	warnings, err := applyLayer(ctx, dir, counted, upper, opts.Limits)
+	b := budget{limits: opts.Limits, entries: opts.entries}
+	warnings, err := applyLayer(ctx, dir, counted, upper, &b)
 	if err != nil {
-		return "", nil, 0, err
+		return "", nil, usage{}, err
 	}
 	if err := Sync(dir); err != nil {
-		return "", nil, 0, err
+		return "", nil, usage{}, err
 	}
-	return digester.Digest(), warnings, counted.n, nil
+	return digester.Digest(), warnings, usage{counted.n, b.entries - opts.entries}, nil
 }
+
+// usage is what a layer took of the limits for all.
+type usage struct{ bytes, entries int64 }
 
 // counting counts what is read.
 type counting struct {

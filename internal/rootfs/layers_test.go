@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -122,6 +123,34 @@ func TestLayersAreAppliedInOrderWhateverTheirPacking(t *testing.T) {
 			}
 			if left, err := os.ReadDir(opts.TempDir); err != nil || len(left) > 0 {
 				t.Errorf("left: %v %v", left, err)
+			}
+		})
+	}
+}
+
+func TestLimitsHoldForAllLayersTogether(t *testing.T) {
+	var layers []Layer
+	b := blobs{}
+	for i := range 4 {
+		var entries []entry
+		for j := range 30 {
+			entries = append(entries, entry{name: fmt.Sprintf("%d-%d", i, j), body: strings.Repeat("x", 100)})
+		}
+		body := makeTar(t, entries...)
+		layers = append(layers, b.add(MediaTypeLayer, body, body))
+	}
+	for name, c := range map[string]struct {
+		limits Limits
+		fails  string
+	}{
+		"enough entries":  {Limits{Entries: 120}, ""},
+		"too few entries": {Limits{Entries: 119}, "layer 4 (" + layers[3].Blob.Digest.String() + "): archive exceeds the limit of 119 entries"},
+		"too few bytes":   {Limits{UncompressedBytes: 3 * int64(layers[0].Blob.Size)}, "layer 4 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ApplyLayers(t.Context(), newSnapshotter(t, "native"), layers, b.open, ApplyOptions{TempDir: t.TempDir(), Limits: c.limits})
+			if c.fails == "" && err != nil || c.fails != "" && (err == nil || !strings.Contains(err.Error(), c.fails) || !errdefs.IsInvalidArgument(err)) {
+				t.Errorf("got %v", err)
 			}
 		})
 	}
@@ -265,7 +294,7 @@ func FuzzLayer(f *testing.F) {
 		); err != nil {
 			t.Fatal(err)
 		}
-		_, err := applyLayer(t.Context(), dir, bytes.NewReader(body), true, limits)
+		_, err := applyLayer(t.Context(), dir, bytes.NewReader(body), true, &budget{limits: limits})
 		if err != nil && !errdefs.IsInvalidArgument(err) {
 			t.Errorf("not the layer's fault? %v", err)
 		}
