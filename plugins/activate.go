@@ -36,13 +36,14 @@ type entry struct {
 
 	// What follows is guarded by the registry's mu until done is closed, and
 	// does not change afterwards, except for runs.
-	sel      selected
-	budget   time.Duration
-	waiters  int
-	finished bool
-	firstErr error
-	err      error
-	plugin   *Plugin
+	sel       selected // what the attempt began with; later what its end is about
+	budget    time.Duration
+	waiters   int
+	finished  bool
+	firstErr  error
+	firstFile fileID // the definition that firstErr is about
+	err       error
+	plugin    *Plugin
 	// runs has the handlers that were called for this activation.
 	runs map[*handler]*run
 }
@@ -85,6 +86,16 @@ func (r *Registry) join(s selected, budget time.Duration) (*entry, error) {
 // mu is held.
 func (e *entry) usable(s selected) bool {
 	return !e.finished || e.sel.file == s.file && !e.stale.Load()
+}
+
+// superseded returns the definition there is now, if an attempt that is over, and
+// that began before s was selected, was for another one than either.
+func (r *Registry) superseded(e *entry, s selected) (selected, bool) {
+	if e.sel.file == s.file {
+		return s, false
+	}
+	now, err := r.dirs().find(e.name)
+	return now, err == nil && now.file != e.sel.file
 }
 
 // active returns the active entry for what was selected, or nil.
@@ -154,7 +165,7 @@ func (r *Registry) attempt(ctx context.Context, e *entry) {
 func (r *Registry) another(ctx context.Context, e *entry, s selected, retry *schedule, err error) (time.Duration, bool) {
 	r.mu.Lock()
 	if e.firstErr == nil {
-		e.firstErr = err
+		e.firstErr, e.firstFile = err, s.file
 		close(e.tried)
 	}
 	retry.budget = e.budget
@@ -172,7 +183,7 @@ func (r *Registry) another(ctx context.Context, e *entry, s selected, retry *sch
 	if r.life.Err() != nil {
 		err = fmt.Errorf("plugin registry: %w", ErrClosed)
 	}
-	e.finished, e.err = true, err
+	e.finished, e.sel, e.err = true, s, err
 	r.mu.Unlock()
 	if ctx.Err() == nil {
 		r.remember(e.name, s.file, err)

@@ -124,12 +124,6 @@ func (r *Registry) probe(ctx context.Context, s selected) (*entry, error) {
 	}
 	free := sync.OnceFunc(func() { <-r.slots })
 	defer free()
-	e, err := r.join(s, 0) //nolint:contextcheck // the attempt is shared: no single caller's context ends it
-	if err != nil {
-		return nil, err
-	}
-	defer r.leave(e)
-
 	slow := time.NewTimer(slowProbe)
 	defer slow.Stop()
 	connect := time.NewTimer(r.cfg.ProbeConnectTimeout)
@@ -141,11 +135,30 @@ func (r *Registry) probe(ctx context.Context, s selected) (*entry, error) {
 		r.remember(s.name, s.file, err)
 		return nil, err
 	}
+	e, err := r.join(s, 0) //nolint:contextcheck // the attempt is shared: no single caller's context ends it
+	if err != nil {
+		return nil, err
+	}
+	defer func() { r.leave(e) }()
+	tried := e.tried
 	for {
 		select {
 		case <-e.done:
-			return e, e.err
-		case <-e.tried:
+			now, ok := r.superseded(e, s)
+			if !ok {
+				return e, e.err
+			}
+			next, err := r.join(now, 0) //nolint:contextcheck // as above
+			if err != nil {
+				return nil, err
+			}
+			r.leave(e)
+			s, e, tried = now, next, next.tried
+		case <-tried:
+			if e.firstFile != s.file {
+				tried = nil // that was another definition; whoever goes on comes to this one
+				continue
+			}
 			// Somebody who is more patient goes on; this caller does not. If
 			// nobody does, the attempt is about to be done with the same error.
 			r.remember(s.name, s.file, e.firstErr)

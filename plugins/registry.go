@@ -238,11 +238,18 @@ func (r *Registry) Get(ctx context.Context, name, subsystem string, opts ...GetO
 		return nil, err
 	}
 	r.forget(name)
-	e, err := r.join(s, max(o.budget, 0)) //nolint:contextcheck // the attempt is shared: no single caller's context ends it
-	if err != nil {
-		return nil, err
+	var e *entry
+	var p *Plugin
+	for again := true; again; {
+		e, err = r.join(s, max(o.budget, 0)) //nolint:contextcheck // the attempt is shared: no single caller's context ends it
+		if err != nil {
+			return nil, err
+		}
+		if p, err = r.wait(ctx, e); err != nil && ctx.Err() != nil {
+			return nil, err
+		}
+		s, again = r.superseded(e, s)
 	}
-	p, err := r.wait(ctx, e)
 	if err != nil {
 		return nil, err
 	}
