@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages=(
 	gcc libc6-dev make git            # to build
-	busybox-static fuse3 jq strace    # small parts of plugins, and what looks at them
+	busybox-static e2fsprogs fuse3 jq strace    # small parts of plugins, and what looks at them
 	docker.io containerd runc         # Docker as a yardstick, and its command line 20.10
 	podman conmon crun uidmap         # another user of v1 plugins
 	rclone                            # a real volume plugin

@@ -38,6 +38,7 @@ const (
 	UserNS      Feature = "userns"       // may make user namespaces
 	Cgroups     Feature = "cgroups"      // may make cgroups
 	Fuse        Feature = "fuse"         // /dev/fuse and fusermount3
+	Loop        Feature = "loop"         // loop devices, and mkfs.ext4
 	Runc        Feature = "runc"         // bin/runc, else runc on PATH
 	RuncBuilt   Feature = "runcbuilt"    // bin/runc
 	OutletBuilt Feature = "outletbuilt"  // bin/outlet
@@ -64,7 +65,7 @@ const (
 // Features returns every feature there is.
 func Features() []Feature {
 	return []Feature{
-		Root, MountNS, Overlay, UserNS, Cgroups, Fuse, Runc, RuncBuilt, OutletBuilt, Chroot, Rclone, Podman, Crun,
+		Root, MountNS, Overlay, UserNS, Cgroups, Fuse, Loop, Runc, RuncBuilt, OutletBuilt, Chroot, Rclone, Podman, Crun,
 		Dockerd, DockerCLI20, DockerCLI28, Busybox, Registry, Skopeo, Umoci, Strace, Jq, Go, GCC, Make, Git,
 		MobyModule,
 	}
@@ -123,6 +124,8 @@ func (f Feature) Enable() string {
 		return "allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
 	case Fuse:
 		return "load the fuse module and give the container /dev/fuse; " + deps + " (package fuse3)"
+	case Loop:
+		return "load the loop module and give the container loop devices; " + deps + " (package e2fsprogs)"
 	case Runc:
 		return "`make build` builds bin/runc, or install runc"
 	case RuncBuilt, OutletBuilt:
@@ -166,6 +169,12 @@ func (f Feature) Probe() error {
 			return err
 		}
 		f.Close()
+	case Loop:
+		f, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		f.Close()
 	case MobyModule:
 		return tryModules("internal/mobycompat")
 	case Dockerd:
@@ -188,6 +197,12 @@ func (f Feature) program() (string, error) {
 		return "", fmt.Errorf("feature %s is no program", f)
 	case Fuse:
 		return exec.LookPath("fusermount3")
+	case Loop:
+		// As for runc.
+		if path, err := exec.LookPath("mkfs.ext4"); err == nil {
+			return path, nil
+		}
+		return exec.LookPath("/usr/sbin/mkfs.ext4")
 	case Registry:
 		return exec.LookPath("docker-registry")
 	case Busybox:
