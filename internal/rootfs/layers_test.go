@@ -145,7 +145,7 @@ func TestLimitsHoldForAllLayersTogether(t *testing.T) {
 	}{
 		"enough entries":  {Limits{Entries: 120}, ""},
 		"too few entries": {Limits{Entries: 119}, "layer 4 (" + layers[3].Blob.Digest.String() + "): archive exceeds the limit of 119 entries"},
-		"too few bytes":   {Limits{UncompressedBytes: 3 * int64(layers[0].Blob.Size)}, "layer 4 "},
+		"too few bytes":   {Limits{UncompressedBytes: 3 * layers[0].Blob.Size}, "layer 4 "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ApplyLayers(t.Context(), newSnapshotter(t, "native"), layers, b.open, ApplyOptions{TempDir: t.TempDir(), Limits: c.limits})
