@@ -63,6 +63,9 @@ func (d *disks) image(t testing.TB, s *stages, which stage) string {
 	if from != "" {
 		must(run("cp", "-a", from+"/.", point))
 	}
+	// A container that is being started may have a copy of the mount for a
+	// moment: unmounting ours need not be the end of it.
+	must(run("sync", "-f", point))
 	must(unix.Unmount(point, 0))
 	d.images[which] = image
 	return image
