@@ -29,7 +29,8 @@ type RemoteOptions struct {
 	// sends itself.
 	Header map[string][]string
 	// Platform is the one to pick from an index, "linux/arm64"; "" is the
-	// host's.
+	// host's. Of a push it is the one that the plugin is for in the index that
+	// its tag is to name; "" is no index.
 	Platform string
 }
 

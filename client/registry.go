@@ -77,13 +77,16 @@ func (c *Client) Upgrade(ctx context.Context, name, reference string, o outlet.U
 	return err
 }
 
-// Push uploads a plugin to the registry that its name names.
+// Push uploads a plugin to the registry that its name names. With o.Platform it
+// joins the index that the tag names.
 func (c *Client) Push(ctx context.Context, name string, o outlet.RemoteOptions, progress func(outlet.Progress)) (outlet.Pushed, error) {
 	var pushed outlet.Pushed
 	if _, err := pluginPath(name, ""); err != nil {
 		return pushed, err
 	}
-	_, err := c.transfer(ctx, "/plugins/push", url.Values{"plugin": {name}}, o, nil, func(p outlet.Progress) {
+	q := url.Values{"plugin": {name}}
+	platform(q, o)
+	_, err := c.transfer(ctx, "/plugins/push", q, o, nil, func(p outlet.Progress) {
 		if p.Pushed != nil {
 			pushed = *p.Pushed
 		}

@@ -25,8 +25,10 @@ import (
 // Push uploads a plugin to the registry that its local name names
 // (docs/spec/managed-plugins.md §7.6), enabled or not. A plugin that was pulled
 // is uploaded as it came, byte for byte; one that was created here gets its
-// manifest at its first push and keeps it. progress, if not nil, is told how far
-// it is, one call at a time.
+// manifest at its first push and keeps it. With a platform the tag names an index
+// afterwards, in which the plugin is the one for that platform; what the index had
+// for others stays. progress, if not nil, is told how far it is, one call at a
+// time.
 func (m *Manager) Push(ctx context.Context, name string, o outlet.RemoteOptions, progress func(outlet.Progress)) (outlet.Pushed, error) {
 	ctx, done, err := m.operation(ctx)
 	if err != nil {
@@ -35,6 +37,14 @@ func (m *Manager) Push(ctx context.Context, name string, o outlet.RemoteOptions,
 	defer done()
 	if progress == nil {
 		progress = func(outlet.Progress) {}
+	}
+	var platform *ocispec.Platform
+	if o.Platform != "" {
+		p, err := registry.ParsePlatform(o.Platform)
+		if err != nil {
+			return outlet.Pushed{}, err
+		}
+		platform = &p
 	}
 	u, err := m.find(name)
 	if err != nil {
@@ -56,14 +66,15 @@ func (m *Manager) Push(ctx context.Context, name string, o outlet.RemoteOptions,
 		return outlet.Pushed{}, err
 	}
 	defer m.release(ctx, hold, false) // the plugin may have been removed meanwhile
-	p := pusher{m: m, repo: repo, rec: rec, tell: progress}
-	if err := p.push(ctx); err != nil {
+	p := pusher{m: m, repo: repo, rec: rec, platform: platform, tell: progress}
+	desc, err := p.push(ctx)
+	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return outlet.Pushed{}, cause
 		}
 		return outlet.Pushed{}, err
 	}
-	pushed := outlet.Pushed{Digest: rec.Manifest.Digest.String(), Size: rec.Manifest.Size}
+	pushed := outlet.Pushed{Digest: desc.Digest.String(), Size: desc.Size}
 	if tagged, ok := ref.(reference.Tagged); ok {
 		pushed.Tag = tagged.Tag()
 	}
@@ -157,10 +168,11 @@ func (m *Manager) makeManifest(ctx context.Context, u *unit, rec store.Record, p
 
 // pusher is the state of one push.
 type pusher struct {
-	m    *Manager
-	repo *registry.Repository
-	rec  store.Record
-	tell func(outlet.Progress)
+	m        *Manager
+	repo     *registry.Repository
+	rec      store.Record
+	platform *ocispec.Platform // nil: the tag is to name the manifest itself
+	tell     func(outlet.Progress)
 
 	mu sync.Mutex
 }
@@ -175,15 +187,17 @@ func (p *pusher) line(l outlet.Progress) {
 	p.tell(l)
 }
 
-func (p *pusher) push(ctx context.Context) error {
+// push uploads the plugin and returns what its tag names then.
+func (p *pusher) push(ctx context.Context) (ocispec.Descriptor, error) {
+	var none ocispec.Descriptor
 	sctx := p.m.store.Context(ctx)
 	raw, err := content.ReadBlob(sctx, p.m.store.Content(), *p.rec.Manifest)
 	if err != nil {
-		return fmt.Errorf("read the plugin's manifest: %w", err)
+		return none, fmt.Errorf("read the plugin's manifest: %w", err)
 	}
 	doc, err := registry.ParseManifest(raw, p.rec.Manifest.MediaType)
 	if err != nil {
-		return err
+		return none, err
 	}
 	blobs := append(append([]ocispec.Descriptor{}, doc.Layers...), doc.Config)
 	for _, d := range append(blobs[:len(blobs):len(blobs)], *p.rec.Manifest) {
@@ -205,13 +219,23 @@ func (p *pusher) push(ctx context.Context) error {
 		work.Go(func() error { return p.blob(wctx, d) })
 	}
 	if err := work.Wait(); err != nil {
-		return err
+		return none, err
 	}
-	if err := p.repo.PushManifest(ctx, *p.rec.Manifest, raw); err != nil {
-		return err
+	put := p.repo.PushManifest
+	if p.platform != nil {
+		put = p.repo.PushUntagged
+	}
+	if err := put(ctx, *p.rec.Manifest, raw); err != nil {
+		return none, err
 	}
 	p.line(outlet.Progress{ID: shortDigest(p.rec.Manifest.Digest), Status: "Upload complete"})
-	return nil
+	if p.platform == nil {
+		return *p.rec.Manifest, nil
+	}
+	entry := ocispec.Descriptor{
+		MediaType: p.rec.Manifest.MediaType, Digest: p.rec.Manifest.Digest, Size: p.rec.Manifest.Size, Platform: p.platform,
+	}
+	return p.repo.Join(ctx, entry)
 }
 
 // blob uploads one blob.

@@ -87,13 +87,22 @@ func uploadURL(resp *http.Response, d digest.Digest) (string, error) {
 // PushManifest stores a manifest under the reference's tag, or under its digest
 // if the reference has no tag.
 func (r *Repository) PushManifest(ctx context.Context, desc ocispec.Descriptor, raw []byte) error {
+	if tagged, ok := r.ref.(reference.Tagged); ok {
+		return r.putManifest(ctx, tagged.Tag(), desc, raw)
+	}
+	return r.PushUntagged(ctx, desc, raw)
+}
+
+// PushUntagged stores a manifest under its digest, and leaves the reference's tag
+// alone.
+func (r *Repository) PushUntagged(ctx context.Context, desc ocispec.Descriptor, raw []byte) error {
+	return r.putManifest(ctx, desc.Digest.String(), desc, raw)
+}
+
+func (r *Repository) putManifest(ctx context.Context, object string, desc ocispec.Descriptor, raw []byte) error {
 	e, err := r.origin()
 	if err != nil {
 		return err
-	}
-	object := desc.Digest.String()
-	if tagged, ok := r.ref.(reference.Tagged); ok {
-		object = tagged.Tag()
 	}
 	resp, err := r.do(r.pushScope(ctx), e, request{
 		method: http.MethodPut, path: "manifests/" + object, size: int64(len(raw)),
