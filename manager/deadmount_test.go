@@ -19,7 +19,7 @@ func mountDead(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // which is what ends the file system
+	defer unix.Close(fd) // which is what ends the file system
 	opts := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d", fd, os.Getuid(), os.Getgid())
 	if err := unix.Mount("dead", dir, "fuse", 0, opts); err != nil {
 		t.Fatal(err)

@@ -14,17 +14,20 @@ import (
 // settle forgets the version before an upgrade, because the new one, which is of
 // the generation, has been ready.
 func (u *unit) settle(ctx context.Context, generation int) error {
-	settled := func(r *store.Record) error {
+	settled := func(r *store.Record) {
 		if r.Generation == generation {
 			r.Previous = nil
 		}
-		return nil
 	}
-	if _, err := u.m.store.Update(ctx, u.id, settled); err != nil {
+	_, err := u.m.store.Update(ctx, u.id, func(r *store.Record) error {
+		settled(r)
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("remember that the new version is ready: %w", err)
 	}
 	// The same change again, not its result: a user may have changed more.
-	_ = u.do(func() { _ = settled(&u.life.rec) }) // as in beginLaunch
+	_ = u.do(func() { settled(&u.life.rec) }) // as in beginLaunch
 	return nil
 }
 
@@ -97,7 +100,7 @@ func (u *unit) undoUpgrade(ctx context.Context, cause error) {
 				u.retryLater(errors.Join(cause, err))
 			default:
 				u.m.wentBack(u)
-				u.beginLaunch(u.ctx, launchRestart)
+				u.beginLaunch(u.ctx, launchRestart) //nolint:contextcheck // ctx ends with this goroutine
 			}
 		})
 	})

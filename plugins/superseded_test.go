@@ -29,7 +29,9 @@ func TestAnAttemptIsForItsDefinition(t *testing.T) {
 	ends := map[string]http.HandlerFunc{
 		"fails":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no more", http.StatusInternalServerError) },
 		"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"succeeds": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"Implements":["VolumeDriver"]}`)) },
+		"succeeds": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(`{"Implements":["VolumeDriver"]}`))
+		},
 	}
 	for first, begin := range uses {
 		for second, use := range uses {

@@ -205,7 +205,7 @@ func TestAPluginThatIsAwayIsToldOfAnUnmountWhenItIsBack(t *testing.T) {
 			mount(t, m, "v", "two")
 			m.disable("a:latest", true)
 			m.restartDaemon(t)
-			m.Service.Hold(ctx)
+			m.Hold(ctx)
 			if err := m.Unmount(ctx, "v", "one"); err != nil {
 				t.Fatal(err)
 			}

@@ -260,11 +260,10 @@ func (s *stages) dir(which stage) string {
 		},
 	}
 	last := which
-	switch which {
-	case littered:
+	if which == littered || which == named {
 		last = created
-	case named:
-		last = created
+	}
+	if which == named {
 		steps[created] = func() error { return create(ctx, w, s.remote.named, s.tar) }
 	}
 	for at := created; at <= last; at++ {
