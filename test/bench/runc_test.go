@@ -42,12 +42,17 @@ func newRuncLimit(b *testing.B, d *daemontest.Daemon, plugin string, like *runcL
 	if err := json.Unmarshal(raw, &spec); err != nil {
 		b.Fatal(err)
 	}
-	for _, sub := range []string{"p", "v", "runc", "bundle"} {
+	for _, sub := range []string{"p", "runc", "bundle"} {
 		if err := os.Mkdir(filepath.Join(l.dir, sub), 0o755); err != nil {
 			b.Fatal(err)
 		}
 	}
-	l.rootfs = filepath.Join(testutil.TempDir(b), "rootfs")
+	// What the plugin keeps is on the disk, as it is with the daemon.
+	disk := testutil.TempDir(b)
+	if err := os.Mkdir(filepath.Join(disk, "v"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	l.rootfs = filepath.Join(disk, "rootfs")
 	if like != nil {
 		l.rootfs = like.rootfs
 	} else if err := os.CopyFS(l.rootfs, os.DirFS(filepath.Join(bundle, "rootfs"))); err != nil {
@@ -59,7 +64,7 @@ func newRuncLimit(b *testing.B, d *daemontest.Daemon, plugin string, like *runcL
 		case "/run/docker/plugins":
 			spec.Mounts[i].Source = filepath.Join(l.dir, "p")
 		case "/var/lib/dirvol":
-			spec.Mounts[i].Source = filepath.Join(l.dir, "v")
+			spec.Mounts[i].Source = filepath.Join(disk, "v")
 		}
 	}
 	spec.Linux.CgroupsPath = "/outlet-bench/" + plugin
