@@ -128,7 +128,7 @@ func (p *Prober) waitSocket(ctx context.Context, t Target, exited <-chan struct{
 		if err == nil {
 			return nil
 		}
-		if refused == nil || ctx.Err() == nil { // else it only says that ctx ended
+		if refused == nil || !over(ctx) { // else it only says that ctx ended
 			refused = err
 		}
 		timer.Reset(interval)
@@ -148,6 +148,13 @@ func (p *Prober) waitSocket(ctx context.Context, t Target, exited <-chan struct{
 			interval = min(interval*3/2, maxInterval)
 		}
 	}
+}
+
+// over says whether ctx has ended or is about to: a dial knows of its deadline a
+// moment before it does.
+func over(ctx context.Context) bool {
+	end, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(end)
 }
 
 // dialLimit bounds one attempt: a socket whose queue is full makes connecting
