@@ -20,7 +20,12 @@ const (
 	// did not become ready; the old one is about to be started. Docker has no
 	// such event.
 	EventRollback EventKind = "rollback"
-	EventState    EventKind = "state" // what is observed of it changed; not part of Docker's events
+	// EventDie is told when the process of a plugin that was ready ended by
+	// itself, and EventRestart when it is ready again after that: what they say
+	// of it is in the plugin's Status. Docker has no such events of plugins.
+	EventDie     EventKind = "die"
+	EventRestart EventKind = "restart"
+	EventState   EventKind = "state" // what is observed of it changed; not part of Docker's events
 	// EventLost is the last event of a subscriber that did not keep up: what
 	// follows it is missing, so the subscriber should list afresh. It has no
 	// plugin.

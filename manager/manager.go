@@ -117,6 +117,9 @@ type Config struct {
 	// EventLogger, if not nil, is told of what users did: pull, create, enable,
 	// disable, remove (docs/spec/managed-plugins.md §8). It must not block.
 	EventLogger func(action, id, name string)
+	// Supervised, if not nil, is told of what nobody asked for: [EventDie] and
+	// [EventRestart]. It must not block.
+	Supervised func(Event)
 	// Logger is told what an operator should know; nil discards.
 	Logger *slog.Logger
 }
@@ -297,6 +300,15 @@ func (m *Manager) find(name string) (*unit, error) {
 		return nil, err
 	}
 	return units[i], nil
+}
+
+// supervised tells the world what became of a plugin by itself.
+func (m *Manager) supervised(kind EventKind, p outlet.Plugin) {
+	e := Event{Kind: kind, Plugin: p}
+	m.events.publish(e)
+	if m.cfg.Supervised != nil {
+		m.cfg.Supervised(e)
+	}
 }
 
 func (m *Manager) logEvent(action, id, name string) {

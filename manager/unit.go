@@ -323,6 +323,9 @@ func (u *unit) onReady(ctx context.Context, kind launchKind) {
 	case launchRestart, launchBoot:
 	}
 	u.enter(outlet.StateRunning)
+	if kind == launchRestart {
+		u.m.supervised(EventRestart, u.snapshot())
+	}
 	u.log.Info("plugin is ready", "pid", l.task.PID(), "took", l.readyAt.Sub(l.startedAt).Round(time.Millisecond))
 	u.upgradeReady()
 	waiters := l.started
@@ -358,6 +361,7 @@ func (u *unit) onExit(ctx context.Context) {
 	u.log.Warn("plugin ended", "exit", describeExit(exit), "uptime", uptime.Round(time.Millisecond), "next_start_in", delay.Round(time.Millisecond))
 	l.nextStart = u.m.now().Add(delay)
 	u.enter(outlet.StateBackoff)
+	u.m.supervised(EventDie, u.snapshot())
 
 	// Until what is left of it is cleared away there must be no next start.
 	ctx, abort := context.WithCancel(ctx)

@@ -231,6 +231,7 @@ func (d *daemon) openManager(ctx context.Context, rt manager.Runtime) error {
 		MaxDownloads:    c.MaxConcurrentDownloads,
 		MaxUploads:      c.MaxConcurrentUploads,
 		EventLogger:     d.pluginEvent,
+		Supervised:      d.pluginSupervised,
 		Logger:          d.log,
 	}))
 	if err != nil {
@@ -259,6 +260,24 @@ func (d *daemon) pluginEvent(action, id, name string) {
 	d.events.Publish(outlet.Message{
 		Type: "plugin", Action: action,
 		Actor: outlet.Actor{ID: id, Attributes: map[string]string{"name": name}},
+	})
+}
+
+// pluginSupervised tells what a plugin did by itself, in the words that Docker has
+// for containers.
+func (d *daemon) pluginSupervised(e manager.Event) {
+	attributes := map[string]string{"name": e.Plugin.Name}
+	if st := e.Plugin.Status; st != nil {
+		attributes["restarts"] = strconv.Itoa(st.Restarts)
+		if exit := st.LastExit; exit != nil && e.Kind == manager.EventDie {
+			attributes["exitCode"] = strconv.Itoa(exit.Code)
+			if exit.OOMKilled {
+				attributes["oomKilled"] = "true"
+			}
+		}
+	}
+	d.events.Publish(outlet.Message{
+		Type: "plugin", Action: string(e.Kind), Actor: outlet.Actor{ID: e.Plugin.ID, Attributes: attributes},
 	})
 }
 

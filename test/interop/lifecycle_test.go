@@ -87,6 +87,11 @@ func TestAKilledPluginComesBackWithItsData(t *testing.T) {
 	if logs := d.Outlet("logs", "dirvol").OK(); strings.Count(logs, "serving") != 2 {
 		t.Errorf("logs of both lives:\n%s", logs)
 	}
+	events := d.Outlet("events", "--since", "10m", "--until", "0s", "--filter", "event=die", "--filter", "event=restart",
+		"--format", `{{.Action}} {{.Actor.Attributes.name}} {{index .Actor.Attributes "exitCode"}} {{.Actor.Attributes.restarts}}`).OK()
+	if want := "die dirvol:latest 137 0\nrestart dirvol:latest  1"; events != want {
+		t.Errorf("events:\n%s\nwant:\n%s", events, want)
+	}
 }
 
 func TestAPluginIsNotHeldByThoseOfItsPredecessor(t *testing.T) {
