@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
-	"github.com/outletd/outlet/internal/durable/failpoint"
 	"github.com/outletd/outlet/internal/testutil"
 )
 
@@ -160,14 +159,8 @@ func (o operation) diskCut(t *testing.T, s *stages, d *disks, v visit) error {
 	if opErr != nil { // not acknowledged
 		want = append(append(want, o.before), o.through...)
 	}
-	if err := w.begin(false, failpoint.Order{}); err != nil {
+	if err := w.comeBack(want...); err != nil {
 		return err
-	}
-	if err := w.ready(); err != nil {
-		return fmt.Errorf("start again: %w\n%s", err, w.lastLog())
-	}
-	if err := w.expect(want...); err != nil {
-		return fmt.Errorf("%w\n%s", err, w.lastLog())
 	}
 	if err := w.works(); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.lastLog())

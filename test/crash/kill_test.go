@@ -220,14 +220,8 @@ func (o operation) kill(t *testing.T, s *stages, v visit) error {
 	if opErr != nil { // not acknowledged
 		want = append(want, o.before)
 	}
-	if err := w.begin(false, failpoint.Order{}); err != nil {
+	if err := w.comeBack(want...); err != nil {
 		return err
-	}
-	if err := w.ready(); err != nil {
-		return fmt.Errorf("start again: %w\n%s", err, w.lastLog())
-	}
-	if err := w.expect(want...); err != nil {
-		return fmt.Errorf("%w\n%s", err, w.lastLog())
 	}
 	if err := w.raze(); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.lastLog())

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/outletd/outlet"
+	"github.com/outletd/outlet/internal/durable/failpoint"
 	"github.com/outletd/outlet/internal/testutil"
 )
 
@@ -123,6 +124,21 @@ func (w *world) expect(want ...view) error {
 		}
 		return w.clean()
 	})
+}
+
+// comeBack starts a daemon without failpoints and waits until what there is is one
+// of want.
+func (w *world) comeBack(want ...view) error {
+	if err := w.begin(false, failpoint.Order{}); err != nil {
+		return err
+	}
+	if err := w.ready(); err != nil {
+		return fmt.Errorf("start again: %w\n%s", err, w.lastLog())
+	}
+	if err := w.expect(want...); err != nil {
+		return fmt.Errorf("%w\n%s", err, w.lastLog())
+	}
+	return nil
 }
 
 // known says whether the daemon still has the id that it told.

@@ -111,14 +111,8 @@ func (o operation) powerCut(t *testing.T, s *stages, v visit, names bool) error 
 		want = append(append(want, o.before), o.through...)
 	}
 	w.env = s.env
-	if err := w.begin(false, failpoint.Order{}); err != nil {
-		return err
-	}
-	if err := w.ready(); err != nil {
-		return fmt.Errorf("start again: %w\n%s", err, w.lastLog())
-	}
-	if err := w.expect(want...); err != nil {
-		return fmt.Errorf("names %v: %w\n%s", names, err, w.lastLog())
+	if err := w.comeBack(want...); err != nil {
+		return fmt.Errorf("names %v: %w", names, err)
 	}
 	if err := w.raze(); err != nil {
 		return fmt.Errorf("names %v: %w\n%s", names, err, w.lastLog())
