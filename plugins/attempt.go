@@ -24,7 +24,10 @@ const (
 	unreached
 	// stale: an idle connection turned out to be dead before it took a byte.
 	stale
-	// unanswered: the connection broke between request and answer.
+	// dropped: an idle connection broke between request and answer. The plugin
+	// may have closed it for being idle just before it got the request.
+	dropped
+	// unanswered: a fresh connection broke between request and answer.
 	unanswered
 )
 
@@ -47,14 +50,15 @@ func (c *Client) do(ctx context.Context, req *request, b *callBuffers, o Request
 		if err == nil {
 			return ans, nil
 		}
-		sent = sent || how == unanswered || how == final && ans != nil
-		if how == stale {
-			fresh = true // the other idle connections are likely to be dead, too
-			continue
-		}
-		again := how == unreached || how == unanswered && c.replayable(req, o)
+		lost := how == dropped || how == unanswered
+		sent = sent || lost || how == final && ans != nil
+		again := how == unreached || how == stale || lost && c.replayable(req, o)
 		if !again || req.consumed || ctx.Err() != nil {
 			return nil, c.failed(req, sent, err)
+		}
+		if how == stale || how == dropped {
+			fresh = true // the other idle connections are likely to be dead, too
+			continue
 		}
 		delay, ok := retry.next()
 		if !ok {
@@ -160,6 +164,9 @@ func (c *Client) attempt(ctx context.Context, req *request, b *callBuffers, o Re
 	}
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the plugin closed the connection without an answer: %w", io.ErrUnexpectedEOF)
+	}
+	if reused {
+		return nil, dropped, err
 	}
 	return nil, unanswered, err
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,6 +196,56 @@ func TestDeadIdleConnectionIsReplaced(t *testing.T) {
 	}
 	if n := len(p.Requests("VolumeDriver.Mount")); n != 5 {
 		t.Errorf("%d deliveries of 5 calls", n)
+	}
+}
+
+// A plugin that closes a connection for being idle may do so just when the next
+// request comes. What can be repeated goes on a new connection at once, whatever
+// the budget for retries; the rest is not sent twice.
+func TestIdleConnectionClosedAsTheRequestCame(t *testing.T) {
+	for _, tt := range []struct {
+		name, method string
+		drops        int // connections that take a request and close, after the first
+		deliveries   int
+		ok           bool
+	}{
+		{"a query", "VolumeDriver.List", 0, 3, true},
+		{"a change", "VolumeDriver.Mount", 0, 2, false},
+		{"a query that is dropped again", "VolumeDriver.List", 1, 3, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var deliveries atomic.Int32
+			answer := func(c net.Conn, r *bufio.Reader) {
+				readRequest(r)
+				deliveries.Add(1)
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+			}
+			drop := func(r *bufio.Reader) {
+				readRequest(r)
+				deliveries.Add(1)
+			}
+			each := []func(net.Conn){func(c net.Conn) {
+				r := bufio.NewReader(c)
+				answer(c, r)
+				drop(r)
+			}}
+			for range tt.drops {
+				each = append(each, func(c net.Conn) { drop(bufio.NewReader(c)) })
+			}
+			each = append(each, func(c net.Conn) { answer(c, bufio.NewReader(c)) })
+			addr, _ := script(t, each...)
+			c := client(t, addr, plugins.ClientOptions{RetryBudget: -1})
+			if err := c.CallContext(t.Context(), tt.method, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			err := c.CallContext(t.Context(), tt.method, nil, nil)
+			if te := new(plugins.TransportError); (err == nil) != tt.ok || err != nil && (!errors.As(err, &te) || !te.Sent) {
+				t.Errorf("error %v", err)
+			}
+			if n := int(deliveries.Load()); n != tt.deliveries {
+				t.Errorf("%d deliveries, want %d", n, tt.deliveries)
+			}
+		})
 	}
 }
 
