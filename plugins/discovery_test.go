@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/outletd/outlet/plugins"
 )
@@ -55,9 +56,14 @@ func (tr *tree) socket(path string) {
 	l.Close()
 }
 
+// registry looks into the tree. Unless it is changed, it has the patience that a
+// plugin of the same busy process may need.
 func (tr *tree) registry(change ...func(*plugins.Config)) *plugins.Registry {
 	tr.t.Helper()
-	cfg := plugins.Config{SocketDir: tr.sock, SpecDirs: []string{tr.a, tr.b}}
+	cfg := plugins.Config{
+		SocketDir: tr.sock, SpecDirs: []string{tr.a, tr.b},
+		ProbeTimeout: time.Minute, ProbeConnectTimeout: time.Minute,
+	}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -152,19 +152,22 @@ func TestD02CallThatChangesThingsIsSentOnce(t *testing.T) {
 }
 
 func TestD02TimedOutCallIsNotRepeated(t *testing.T) {
-	addr, accepted := script(t, func(c net.Conn) {
-		readRequest(bufio.NewReader(c))
-		io.Copy(io.Discard, c)
+	synctest.Test(t, func(t *testing.T) {
+		var delivered atomic.Int32
+		c := piped(t, plugins.ClientOptions{}, func(c net.Conn) {
+			readRequest(bufio.NewReader(c))
+			delivered.Add(1)
+			io.Copy(io.Discard, c)
+		})
+		err := c.CallContext(t.Context(), "VolumeDriver.Get", nil, nil, plugins.WithRequestTimeout(30*time.Millisecond))
+		var ne net.Error
+		if !errors.As(err, &ne) || !ne.Timeout() {
+			t.Errorf("error %v, want a timeout", err)
+		}
+		if n := delivered.Load(); n != 1 {
+			t.Errorf("delivered %d times", n)
+		}
 	})
-	c := client(t, addr, plugins.ClientOptions{})
-	err := c.CallContext(t.Context(), "VolumeDriver.Get", nil, nil, plugins.WithRequestTimeout(30*time.Millisecond))
-	var ne net.Error
-	if !errors.As(err, &ne) || !ne.Timeout() {
-		t.Errorf("error %v, want a timeout", err)
-	}
-	if n := accepted(); n != 1 {
-		t.Errorf("delivered %d times", n)
-	}
 }
 
 func TestD02BrokenAnswerIsNotRepeated(t *testing.T) {
@@ -324,14 +327,18 @@ func TestSlowAttemptsUseTheBudgetUp(t *testing.T) {
 }
 
 func TestWaitBetweenAttemptsEndsWithTheContext(t *testing.T) {
-	c := client(t, "unix:///nowhere/at/all.sock", plugins.ClientOptions{})
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(20*time.Millisecond, cancel)
-	start := time.Now()
-	err := c.CallContext(ctx, "X.Y", nil, nil)
-	if !errors.Is(err, context.Canceled) || time.Since(start) > 500*time.Millisecond {
-		t.Errorf("%v after %v", err, time.Since(start))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := client(t, "unix:///nowhere/at/all.sock", plugins.ClientOptions{
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Millisecond, cancel)
+		start := time.Now()
+		err := c.CallContext(ctx, "X.Y", nil, nil)
+		if !errors.Is(err, context.Canceled) || time.Since(start) != 20*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
 }
 
 func TestD03CallerIsNotBlockedByASilentPlugin(t *testing.T) {
@@ -409,6 +416,7 @@ func TestD04SilentStreamIsNoFailure(t *testing.T) {
 	if b, err := io.ReadAll(s); string(b) != "line" || err != nil {
 		t.Errorf("%q, %v", b, err)
 	}
+	p.Handle("LogDriver.ReadLogs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	if _, err := c.StreamContext(t.Context(), "LogDriver.ReadLogs", nil, plugins.WithRequestTimeout(20*time.Millisecond)); err == nil {
 		t.Error("a limit that was asked for is not kept")
 	}
@@ -439,10 +447,14 @@ func TestStreamEndsWithItsContextAndWithClose(t *testing.T) {
 				_, err := s.Read(make([]byte, 1))
 				ended <- err
 			}()
-			start := time.Now()
 			time.AfterFunc(10*time.Millisecond, func() { end(cancel, s) })
-			if err := <-ended; err == nil || time.Since(start) > 500*time.Millisecond {
-				t.Errorf("read ended with %v after %v", err, time.Since(start))
+			select {
+			case err := <-ended:
+				if err == nil {
+					t.Error("read ended well")
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("read does not end")
 			}
 		})
 	}
@@ -816,7 +828,7 @@ func TestIdleConnectionsTimeOut(t *testing.T) {
 	if err := c.CallContext(t.Context(), "X.Y", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); p.Connections() > 0; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); p.Connections() > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the connection is still open")
 		}

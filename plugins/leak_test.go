@@ -62,7 +62,7 @@ func TestNothingIsLeftOpen(t *testing.T) {
 	for range 5 {
 		t.Run("use", use)
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		g, f := runtime.NumGoroutine(), descriptors(t)
 		if g <= goroutines && f <= files {
 			return
