@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -17,7 +19,9 @@ import (
 type durableSnapshotter struct {
 	snapshots.Snapshotter
 	failed *atomic.Bool // set when something did, and may have left a part
-	litter *atomic.Bool // set when one was removed, which only a collection does to its files
+	litter *litter
+	// preparing are the snapshots that are on disk and not yet in the database.
+	preparing *underWay
 }
 
 // noting sets failed if err is one.
@@ -29,6 +33,7 @@ func noting(failed *atomic.Bool, err error) error {
 }
 
 func (s durableSnapshotter) Prepare(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
+	defer s.preparing.begin()()
 	mounts, err := durable.Call(durable.Snapshot, "prepare "+key, func() ([]mount.Mount, error) {
 		return s.Snapshotter.Prepare(ctx, key, parent, opts...)
 	})
@@ -41,11 +46,59 @@ func (s durableSnapshotter) Commit(ctx context.Context, name, key string, opts .
 }
 
 func (s durableSnapshotter) Remove(ctx context.Context, key string) error {
+	s.litter.add(key) // before the database forgets it
 	err := durable.Do(durable.Snapshot, "remove "+key, func() error { return s.Snapshotter.Remove(ctx, key) })
-	if err == nil {
-		s.litter.Store(true)
+	if err != nil {
+		s.litter.drop(key)
+	} else {
+		s.litter.add(key) // a collection may have begun in between that did not see it
 	}
 	return noting(s.failed, err)
+}
+
+// litter are the keys of snapshots that were removed, which only a collection
+// does to their files. The zero value is ready.
+type litter struct {
+	mu   sync.Mutex
+	keys map[string]struct{}
+}
+
+func (l *litter) add(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.keys == nil {
+		l.keys = map[string]struct{}{}
+	}
+	l.keys[key] = struct{}{}
+}
+
+func (l *litter) drop(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.keys, key)
+}
+
+func (l *litter) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keys = nil
+}
+
+func (l *litter) any() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.keys) > 0
+}
+
+// has says whether the snapshot was removed that a snapshotter knows by name:
+// there its key comes behind a namespace and a number.
+func (l *litter) has(name string) bool {
+	_, key, _ := strings.Cut(name, "/")
+	_, key, _ = strings.Cut(key, "/")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.keys[key]
+	return ok
 }
 
 // durableContent does the same for blobs.

@@ -75,7 +75,7 @@ func (s *Store) GC(ctx context.Context) (GCStats, error) {
 			return GCStats{}, err
 		}
 	}
-	s.litter.Store(false)
+	s.litter.clear()
 	blobs, size, removed := s.blobs.blobs.Load(), s.blobs.bytes.Load(), s.backend.removed.Load()
 	if _, err := durable.Call(durable.Collect, "metadata", func() (gc.Stats, error) { return s.meta.GarbageCollect(ctx) }); err != nil {
 		return GCStats{}, err
@@ -105,7 +105,7 @@ func (s *Store) GC(ctx context.Context) (GCStats, error) {
 // Litter says whether operations gave up snapshots since the last collection
 // began, such as one they had unpacked and that somebody else had been faster
 // with. It is for who would ask for a collection only where there is one to do.
-func (s *Store) Litter() bool { return s.litter.Load() }
+func (s *Store) Litter() bool { return s.litter.any() }
 
 // cleanDirs removes directories of plugins that are gone, which could not be
 // removed with them.

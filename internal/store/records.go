@@ -54,18 +54,24 @@ func (s *Store) Records(ctx context.Context) (records []Record, damaged []Damage
 		return nil, nil, err
 	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		names := namesByID(tx)
-		return recordBucket(tx).ForEach(func(id, b []byte) error {
-			r, err := decodeRecord(id, b)
-			if err != nil {
-				damaged = append(damaged, Damaged{ID: string(id), Name: names[string(id)], Err: err})
-				return nil //nolint:nilerr // reported as damaged
-			}
-			records = append(records, r)
-			return nil
-		})
+		records, damaged, err = readRecords(tx)
+		return err
 	})
 	slices.SortFunc(records, func(a, b Record) int { return cmp.Compare(a.Name, b.Name) })
+	return records, damaged, err
+}
+
+func readRecords(tx *bbolt.Tx) (records []Record, damaged []Damaged, err error) {
+	names := namesByID(tx)
+	err = recordBucket(tx).ForEach(func(id, b []byte) error {
+		r, err := decodeRecord(id, b)
+		if err != nil {
+			damaged = append(damaged, Damaged{ID: string(id), Name: names[string(id)], Err: err})
+			return nil //nolint:nilerr // reported as damaged
+		}
+		records = append(records, r)
+		return nil
+	})
 	return records, damaged, err
 }
 

@@ -76,7 +76,9 @@ type Store struct {
 	// failed says that since then a change of a blob or snapshot failed, which
 	// may have left files that the metadata does not know.
 	failed atomic.Bool
-	litter atomic.Bool // see Litter
+	litter litter // see Litter
+	// preparing is what Check has to wait for.
+	preparing underWay
 
 	lostMu sync.Mutex
 	lost   []string // leases that could not be ended
@@ -201,7 +203,7 @@ func (s *Store) Content() content.Store { return durableContent{s.meta.ContentSt
 
 // snapshots is the snapshotter with metadata and leases.
 func (s *Store) snapshots() snapshots.Snapshotter {
-	return durableSnapshotter{s.meta.Snapshotter(s.snap), &s.failed, &s.litter}
+	return durableSnapshotter{s.meta.Snapshotter(s.snap), &s.failed, &s.litter, &s.preparing}
 }
 
 // RootfsMounts returns what to mount ([rootfs.Mount]) to get the root
