@@ -258,7 +258,7 @@ func start(t *testing.T, p sdk.Plugin, o sdk.Options) *running {
 	case r.addr = <-ready:
 	case err := <-r.result:
 		t.Fatal(err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("not ready")
 	}
 	t.Cleanup(func() { cancel(); r.result <- <-r.result })
@@ -506,7 +506,7 @@ func TestCallsFinishBeforeTheEnd(t *testing.T) {
 	}()
 	<-entered
 	r.stop()
-	testutil.Eventually(t, 5*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		if c, err := net.Dial("unix", filepath.Join(dir, "s/p.sock")); err == nil {
 			c.Close()
 			return errors.New("it still accepts")

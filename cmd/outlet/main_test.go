@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,11 +45,14 @@ func TestScriptsAgainstADaemon(t *testing.T) {
 			n++
 			root := filepath.Join(dir, strconv.Itoa(n))
 			socket := filepath.Join(root, "o.sock")
-			if err := os.Mkdir(root, 0o700); err != nil {
+			v1 := filepath.Join(root, "v1")
+			if err := os.MkdirAll(v1, 0o700); err != nil {
 				return err
 			}
 			d := exec.Command(program, "daemon", "-H", "unix://"+socket, "--data-root", filepath.Join(root, "d"),
-				"--exec-root", filepath.Join(root, "r"), "--runtime", runc, "--live-restore=false")
+				"--exec-root", filepath.Join(root, "r"), "--runtime", runc, "--live-restore=false",
+				// What other tests run as v1 plugins of the host is not this daemon's.
+				"--v1-socket-dir", v1, "--v1-spec-dir", v1)
 			var log bytes.Buffer
 			d.Stderr = &log
 			if err := d.Start(); err != nil {
@@ -63,8 +67,11 @@ func TestScriptsAgainstADaemon(t *testing.T) {
 				}
 				t.Logf("the daemon logged\n%s", log.String())
 			})
-			testutil.Eventually(t, 20*time.Second, func() error {
-				_, err := os.Stat(socket)
+			testutil.Eventually(t, time.Minute, func() error { // a socket is there before it listens
+				c, err := net.Dial("unix", socket)
+				if err == nil {
+					c.Close()
+				}
 				return err
 			})
 			env.Setenv("OUTLET_HOST", "unix://"+socket)

@@ -97,7 +97,7 @@ func TestFollowsUntilTheContainerEnds(t *testing.T) {
 	if err := s.Log(&logdriver.Entry{Source: "stdout", Line: []byte("old")}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	go func() {
 		done <- d.ReadLogs(ctx, logdriver.Info{ContainerID: "ab"}, logdriver.ReadConfig{Tail: -1, Follow: true}, func(e *logdriver.Entry) error {

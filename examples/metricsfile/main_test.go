@@ -47,7 +47,7 @@ func TestCopiesWhileItIsToldTo(t *testing.T) {
 	if err := c.StartMetrics(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		b, err := os.ReadFile(file)
 		if err == nil && string(b) != "engine_daemon_up 1\n" {
 			err = errors.New("the file holds " + string(b))
