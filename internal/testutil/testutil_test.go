@@ -119,7 +119,7 @@ func TestStockTellsWhatIsNew(t *testing.T) {
 	f.Close()
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	Eventually(t, 5*time.Second, func() error {
+	Eventually(t, 20*time.Second, func() error {
 		if left := takeStock().beyond(before); len(left) > 0 {
 			return fmt.Errorf("still there: %q", left)
 		}

@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -166,7 +167,8 @@ func (s *soak) undo(name string) error {
 }
 
 // checkProcesses looks for processes and cgroups of plugins that are gone, and
-// for children of the daemon, which inherits what loses its parent.
+// for children of the daemon, which inherits what loses its parent. What has
+// ended is there until the daemon comes to reap it.
 func (s *soak) checkProcesses() {
 	s.t.Helper()
 	cgroups, err := filepath.Glob("/sys/fs/cgroup/*/outlet/*")
@@ -179,10 +181,16 @@ func (s *soak) checkProcesses() {
 			s.t.Errorf("a cgroup is left: %s", dir)
 		}
 	}
+	testutil.Eventually(s.t, patience, s.processes)
+}
+
+// processes is an error that names the processes that are left, if any are.
+func (s *soak) processes() error {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
+	var errs []error
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == s.d.PID() || pid == os.Getpid() {
@@ -190,9 +198,10 @@ func (s *soak) checkProcesses() {
 		}
 		if why := s.belongs(pid); why != "" {
 			args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // it may have ended
-			s.t.Errorf("process %d is left, %s: %q", pid, why, args)
+			errs = append(errs, fmt.Errorf("process %d is left, %s: %q", pid, why, args))
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // belongs says why a process is ours, "" if it is not, or has ended.
