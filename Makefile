@@ -21,7 +21,7 @@ LDFLAGS := -s -w -X $(X).version=$(VERSION) -X $(X).commit=$(COMMIT)
 
 # The race detector needs a C compiler. RACE= turns it off.
 RACE     ?= $(shell command -v gcc >/dev/null && echo -race)
-TESTTIME ?= 20m
+TESTTIME ?= 60m
 FUZZTIME ?= 10s
 SOAKTIME ?= 3m
 BENCHTIME ?= 3s
