@@ -18,7 +18,7 @@ func answered(t *testing.T, what string, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s got no answer", what)
 		return nil
 	}
@@ -34,7 +34,7 @@ func TestWhoWaitsForAStartIsAnsweredWhenTheManagerCloses(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- f.Enable(context.Background(), "sample", outlet.EnableOptions{}) }()
 			f.state("sample", outlet.StateStarting)
-			testutil.Eventually(t, 5*time.Second, func() error {
+			testutil.Eventually(t, time.Minute, func() error {
 				if rt.task(p.ID) == nil {
 					return errors.New("it was not started")
 				}
@@ -59,7 +59,8 @@ func TestWhoWaitsForAStartIsAnsweredWhenTheManagerCloses(t *testing.T) {
 
 func TestWhoWaitsForAStopIsAnsweredWhenTheManagerCloses(t *testing.T) {
 	dir, rt := testutil.TempDir(t), newFakeRuntime()
-	f := openFixture(t, dir, rt)
+	// Long enough to be seen.
+	f := openFixture(t, dir, rt, func(c *Config) { c.StopTimeout = 3 * time.Second })
 	p := f.create("sample")
 	rt.set(behaviour{stubborn: true})
 	f.enable("sample")

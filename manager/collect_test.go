@@ -82,7 +82,7 @@ func TestCheckWaitsForARemovalThatHasForgottenItsPlugin(t *testing.T) {
 	f.units[p.ID].wg.Go(func() { <-release }) // something of it that takes long to end
 	removed := make(chan error, 1)
 	go func() { removed <- f.Remove(t.Context(), "sample", false) }()
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		if _, err := f.store.Get(t.Context(), p.ID); !errdefs.IsNotFound(err) {
 			return fmt.Errorf("its record: %w", err)
 		}

@@ -331,7 +331,7 @@ func archive(t *testing.T, change ...func(*outlet.Config)) io.Reader {
 func (f *fixture) state(name string, want outlet.State) outlet.Plugin {
 	f.t.Helper()
 	var p outlet.Plugin
-	testutil.Eventually(f.t, 10*time.Second, func() error {
+	testutil.Eventually(f.t, time.Minute, func() error {
 		var err error
 		if p, err = f.Inspect(f.t.Context(), name); err == nil && p.Status.State != want {
 			err = fmt.Errorf("%s is %s (%s), not %s", name, p.Status.State, p.Status.Error, want)

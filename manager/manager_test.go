@@ -140,7 +140,11 @@ func TestFailedEnableSaysWhyAndLeavesThePluginDisabled(t *testing.T) {
 			f := newFixture(t)
 			p := f.create("sample")
 			f.rt.set(tc.how)
-			err := f.Enable(t.Context(), "sample", outlet.EnableOptions{StartTimeout: 300 * time.Millisecond})
+			var o outlet.EnableOptions
+			if tc.how.noListen || tc.how.listenAs != "" {
+				o.StartTimeout = 300 * time.Millisecond
+			}
+			err := f.Enable(t.Context(), "sample", o)
 			if err == nil {
 				t.Fatal("it was enabled")
 			}
@@ -206,7 +210,7 @@ func TestAPluginThatEndsIsStartedAgain(t *testing.T) {
 	for i := 1; i <= 3; i++ {
 		task := f.rt.task(p.ID)
 		task.end(outlet.Exit{Code: 137, Signal: 9})
-		testutil.Eventually(t, 5*time.Second, func() error {
+		testutil.Eventually(t, time.Minute, func() error {
 			if p, _ := f.Inspect(t.Context(), "sample"); p.Status.State != outlet.StateRunning || p.Status.Restarts != i {
 				return fmt.Errorf("state %s after %d restarts", p.Status.State, p.Status.Restarts)
 			}
@@ -235,7 +239,7 @@ func TestAPluginWhoseRestartFailsStaysEnabledAndInBackoff(t *testing.T) {
 	f.enable("sample")
 	f.rt.set(behaviour{refuse: errors.New("no space")})
 	f.rt.task(p.ID).end(outlet.Exit{Code: 1})
-	testutil.Eventually(t, 5*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		p, err := f.Inspect(t.Context(), "sample")
 		if err == nil && (p.Status.State != outlet.StateBackoff || !strings.Contains(p.Status.Error, "no space")) {
 			err = fmt.Errorf("%s: %s", p.Status.State, p.Status.Error)
@@ -445,7 +449,7 @@ func TestHandlersRunEachTimeAPluginIsReady(t *testing.T) {
 	p := f.create("sample")
 	f.enable("sample")
 	f.rt.task(p.ID).end(outlet.Exit{Code: 1})
-	testutil.Eventually(t, 5*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(seen) != 2 {
@@ -461,7 +465,7 @@ func TestOutputIsKeptAcrossStarts(t *testing.T) {
 	f.rt.set(behaviour{print: "hello"})
 	f.enable("sample")
 	f.rt.task(p.ID).end(outlet.Exit{Code: 1})
-	testutil.Eventually(t, 5*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		var lines []string
 		err := f.Logs(t.Context(), "sample", outlet.LogOptions{Tail: -1}, func(e outlet.LogEntry) error {
 			lines = append(lines, e.Stream+": "+e.Line)

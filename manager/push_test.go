@@ -17,12 +17,21 @@ func TestUploadsAreAsManyAsConfigured(t *testing.T) {
 			front := rt.Before(t, reg)
 			var mu sync.Mutex
 			now, most := 0, 0
+			wait, all := 200*time.Millisecond, make(chan struct{}) // time for another to come
+			if tt.most > 1 {
+				wait = 10 * time.Second
+			}
 			front.On("HEAD", func(w http.ResponseWriter, r *http.Request, _ int, next http.Handler) {
 				mu.Lock()
 				now++
-				most = max(most, now)
+				if most = max(most, now); now == tt.most && tt.most > 1 {
+					close(all)
+				}
 				mu.Unlock()
-				<-time.After(200 * time.Millisecond) // time for another to come
+				select {
+				case <-all:
+				case <-time.After(wait):
+				}
 				mu.Lock()
 				now--
 				mu.Unlock()

@@ -27,6 +27,11 @@ import (
 func quick(c *Config) {
 	c.Registry.Backoff = time.Millisecond
 	c.Registry.MaxWait = 2 * time.Second
+}
+
+// hasty is quick, and gives a registry up that says nothing for a second.
+func hasty(c *Config) {
+	quick(c)
 	c.Registry.AnswerTimeout = time.Second
 }
 
@@ -447,7 +452,11 @@ func TestFaultsOfTheNetwork(t *testing.T) {
 			t.Parallel()
 			p := rt.Before(t, reg)
 			p.On(tt.on, tt.fault)
-			f := newFixture(t, quick)
+			patience := quick
+			if name == "the connection stands still once" || name == "the manifest is slow to come" {
+				patience = hasty
+			}
+			f := newFixture(t, patience)
 			_, err := f.Pull(t.Context(), p.Host+"/foo/bar:1", outlet.PullOptions{Name: "bar"}, nil)
 			if tt.fails == "" {
 				if err != nil {
@@ -527,8 +536,7 @@ func TestAnInterruptedPullGoesOnWhereItWas(t *testing.T) {
 		next.ServeHTTP(w, r)
 	})
 	dir, fake := testutil.TempDir(t), newFakeRuntime()
-	patient := func(c *Config) { quick(c); c.Registry.AnswerTimeout = time.Minute }
-	f := openFixture(t, dir, fake, patient)
+	f := openFixture(t, dir, fake, quick)
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := f.Pull(ctx, p.Host+"/foo/bar:1", outlet.PullOptions{}, func(p outlet.Progress) {
 		if p.Current > 1<<20 {
@@ -544,7 +552,7 @@ func TestAnInterruptedPullGoesOnWhereItWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.close()
-	f = openFixture(t, dir, fake, patient)
+	f = openFixture(t, dir, fake, quick)
 	if err := f.CollectGarbage(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -572,8 +580,7 @@ func TestConcurrentPullsDownloadAndUnpackEachLayerOnce(t *testing.T) {
 				}
 				reg.Put(t, fmt.Sprintf("foo/p%d", i), "1", rt.Plugin{Config: rt.Config(nil), Layers: layers, NoDiffIDs: n == 10})
 			}
-			// A hundred at once on a busy machine may let one wait for a second.
-			f := newFixture(t, func(c *Config) { quick(c); c.Registry.AnswerTimeout = time.Minute })
+			f := newFixture(t, quick)
 			errs := make(chan error, n)
 			for i := range n {
 				go func() {

@@ -505,7 +505,7 @@ func TestALayerIsNobodys(t *testing.T) {
 				}
 			}))
 			t.Cleanup(front.Close)
-			f := newFixture(t, quick, func(c *Config) { c.Registry.AnswerTimeout, c.Registry.Attempts = time.Minute, 1 })
+			f := newFixture(t, quick, func(c *Config) { c.Registry.Attempts = 1 })
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			ended := make(chan error, 1)
@@ -579,6 +579,7 @@ func TestWrongBytesAreNotUnpackedInThePlaceOfRightOnes(t *testing.T) {
 		mirror := rt.Before(t, reg)
 		mirror.On(blob, swap(func() {}, func(*http.Request) { <-time.After(200 * time.Millisecond) }))
 		f := newFixture(t, quick, func(c *Config) {
+			c.Registry.AnswerTimeout = time.Minute // of which a mirror has a third
 			dir := t.TempDir()
 			hub := "server = \"http://" + reg.Host + "\"\n"
 			if err := os.Mkdir(filepath.Join(dir, "docker.io"), 0o755); err != nil {
@@ -601,7 +602,7 @@ func TestWrongBytesAreNotUnpackedInThePlaceOfRightOnes(t *testing.T) {
 		said, goOn := make(chan struct{}), make(chan struct{})
 		bad := rt.Before(t, reg)
 		bad.On(blob, swap(sync.OnceFunc(func() { close(said) }), func(*http.Request) { <-goOn }))
-		f := newFixture(t, quick, func(c *Config) { c.Registry.AnswerTimeout = time.Minute })
+		f := newFixture(t, quick)
 		ended, waits := make(chan error, 1), make(chan error, 1)
 		go func() {
 			ended <- second(f.Pull(t.Context(), bad.Host+"/a/b:1", outlet.PullOptions{Name: "bad"}, nil))

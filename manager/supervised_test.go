@@ -19,7 +19,7 @@ func TestADeathAndAComebackAreEvents(t *testing.T) {
 		select {
 		case e := <-from:
 			return e
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("nothing is told")
 			return Event{}
 		}

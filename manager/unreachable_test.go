@@ -59,7 +59,7 @@ func TestAPluginWhoseSocketIsGoneIsStartedAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 				replace(t, socket)
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				status, _, err := f.Call(ctx, "p", "VolumeDriver.List", nil)
 				if err != nil || status != http.StatusOK {
@@ -82,20 +82,39 @@ func TestAPluginWhoseSocketIsGoneIsStartedAgain(t *testing.T) {
 }
 
 func TestAPluginThatListensAfreshIsNotStartedAgain(t *testing.T) {
+	for range 10 {
+		if listensAfresh(t) {
+			return
+		}
+	}
+	t.Error("the machine is too slow for this")
+}
+
+// listensAfresh returns false if it was so slow itself that the plugin may well
+// have been taken for gone.
+func listensAfresh(t *testing.T) bool {
 	f := newFixture(t)
 	f.rt.set(answering)
 	p := f.create("p")
 	f.enable("p")
 	socket := f.state("p", outlet.StateRunning).Status.Socket
+	called := make(chan error, 1)
+	began := time.Now()
 	if err := os.Remove(socket); err != nil {
 		t.Fatal(err)
 	}
-	called := make(chan error, 1)
 	go func() {
 		_, _, err := f.Call(t.Context(), "p", "VolumeDriver.List", nil)
 		called <- err
 	}()
 	l, err := net.Listen("unix", socket)
+	if time.Since(began) > unreachableFor/2 {
+		if err == nil {
+			_ = l.Close()
+		}
+		<-called
+		return false
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,4 +129,5 @@ func TestAPluginThatListensAfreshIsNotStartedAgain(t *testing.T) {
 	if p := f.state("p", outlet.StateRunning); p.Status.Restarts != 0 {
 		t.Errorf("it was started again %d times", p.Status.Restarts)
 	}
+	return true
 }
