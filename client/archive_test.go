@@ -84,11 +84,11 @@ func TestAnArchiveThatIsRefusedEarlyIsNotSentToItsEnd(t *testing.T) {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, `{"message":"not an OCI layout"}`)
 	})
-	endless := struct{ io.Reader }{io.LimitReader(zeros{}, 1<<40)}
-	if _, err := c.Load(t.Context(), endless, outlet.LoadOptions{}); !errors.Is(err, errdefs.ErrInvalidArgument) {
+	endless := func() io.Reader { return struct{ io.Reader }{io.LimitReader(zeros{}, 1<<40)} }
+	if _, err := c.Load(t.Context(), endless(), outlet.LoadOptions{}); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("load: %v", err)
 	}
-	if _, _, err := c.CreateFromImage(t.Context(), "n", endless, outlet.ImageOptions{Config: []byte("{}")}); !errors.Is(err, errdefs.ErrInvalidArgument) {
+	if _, _, err := c.CreateFromImage(t.Context(), "n", endless(), outlet.ImageOptions{Config: []byte("{}")}); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("create: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -15,7 +16,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -306,6 +309,44 @@ func TestAnEarlyRefusalIsReadWhileMuchIsLeftToSend(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
+}
+
+// A source can be used again once it was refused, for another name.
+func TestARefusedSourceIsNotReadAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		c, err := New(Options{Host: "/o.sock", Dial: func(context.Context, string, string) (net.Conn, error) { return ours, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			defer theirs.Close()
+			for in := bufio.NewReader(theirs); ; {
+				if line, err := in.ReadString('\n'); err != nil || line == "\r\n" {
+					break
+				}
+			}
+			io.WriteString(theirs, "HTTP/1.1 409 Conflict\r\nContent-Length: 5\r\nConnection: close\r\n\r\ntaken")
+		}()
+		source := new(slow)
+		if _, _, err := c.Create(t.Context(), "x", source, outlet.CreateOptions{}); !errors.Is(err, errdefs.ErrConflict) {
+			t.Errorf("got %v", err)
+		}
+		if n := source.reads.Load(); n != 0 {
+			t.Errorf("%d reads are under way", n)
+		}
+		time.Sleep(time.Second) // or it could not end
+	})
+}
+
+// slow takes its time, as a disk may.
+type slow struct{ reads atomic.Int32 }
+
+func (s *slow) Read(p []byte) (int, error) {
+	s.reads.Add(1)
+	defer s.reads.Add(-1)
+	time.Sleep(50 * time.Millisecond)
+	return len(p), nil
 }
 
 type zeros struct{}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -19,11 +20,10 @@ import (
 // answer when it loses the race, and then nobody learns why a plugin was
 // refused.
 //
-// Once upload returned, no Read of the body begins; one that waits for its
-// source at that moment cannot be stopped and ends with it.
+// Once upload returned, nothing reads the body, so that it can be used again; but
+// a Read that waits for its source cannot be stopped and ends with that.
 func (c *Client) upload(ctx context.Context, r request, v any) error {
 	body := &sourceReader{r: r.body}
-	defer body.stop()
 	path := r.path
 	r.body, r.path = body, extensions+path
 	req, err := c.newRequest(ctx, r)
@@ -35,11 +35,20 @@ func (c *Client) upload(ctx context.Context, r request, v any) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()                                      // the answer was read, or the error is known
+	sent := make(chan struct{})
+	defer func() {
+		body.stop()
+		conn.Close() // the answer was read, or the error is known
+		select {
+		case <-sent:
+		case <-time.After(readGrace):
+		}
+	}()
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) // ends both directions
 	defer stop()
 
 	go func() { // ends with the body or the connection, whichever is first
+		defer close(sent)
 		if req.Write(conn) != nil && body.failure() != nil {
 			conn.Close() // nobody shall wait for the rest
 		}
@@ -59,6 +68,10 @@ func (c *Client) upload(ctx context.Context, r request, v any) error {
 	}
 	return decode(resp, v)
 }
+
+// readGrace is how long a Read of a file or of memory takes at most. One that
+// takes longer waits for its source.
+const readGrace = 200 * time.Millisecond
 
 // errSource stands in for why a source failed.
 var errSource = errors.New("the source of the request's body failed")
