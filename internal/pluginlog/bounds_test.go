@@ -77,7 +77,7 @@ func TestFloodsAreBoundedAndTold(t *testing.T) {
 	}
 	write(t, stdout, b.String())
 	var entries []string
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		entries = words(all(t, l))
 		if !slices.ContainsFunc(entries, func(e string) bool { return strings.HasPrefix(e, "n dropped ") }) {
 			return errors.New("nobody says that lines were dropped")
@@ -154,12 +154,15 @@ func TestManyIdleLogsCostNothing(t *testing.T) {
 		}
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	<-time.After(100 * time.Millisecond) // what Begin caused
-	before := cpu()
-	<-time.After(500 * time.Millisecond)
-	if used := cpu() - before; used > 100*time.Millisecond {
-		t.Errorf("200 idle logs took %v of half a second", used)
-	}
+	// What Begin caused may take a while, on a busy machine.
+	testutil.Eventually(t, time.Minute, func() error {
+		before := cpu()
+		<-time.After(500 * time.Millisecond)
+		if used := cpu() - before; used > 100*time.Millisecond {
+			return fmt.Errorf("200 idle logs took %v of half a second", used)
+		}
+		return nil
+	})
 }
 
 // Whatever the rate, what is printed faster than it can be picked up does not
@@ -168,7 +171,7 @@ func TestAFloodThatOutrunsThePickerIsCutOff(t *testing.T) {
 	l := open(t, logDir(t), Options{Rate: Rate{Lines: -1, Bytes: -1, Burst: time.Second}})
 	stdout, _ := begin(t, l)
 	write(t, stdout, strings.Repeat("x", 2*truncateBytes))
-	testutil.Eventually(t, 20*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		st, err := stdout.Stat()
 		if err == nil && st.Size() > truncateBytes {
 			err = fmt.Errorf("%d bytes are there", st.Size())
@@ -176,7 +179,7 @@ func TestAFloodThatOutrunsThePickerIsCutOff(t *testing.T) {
 		return err
 	})
 	write(t, stdout, "\nlast\n")
-	testutil.Eventually(t, 20*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		entries := words(all(t, l))
 		told := slices.ContainsFunc(entries, func(e string) bool { return strings.HasPrefix(e, "n dropped ") })
 		if !told || entries[len(entries)-1] != "o last" {

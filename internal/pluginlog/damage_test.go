@@ -136,7 +136,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	line := strings.Repeat("l", 1000)
 	write(t, stdout, strings.Repeat(line+"\n", 40))
 	fill(t, ballast)
-	testutil.Eventually(t, 5*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		write := l.Note("does not fit " + strings.Repeat("x", 8000))
 		if write == nil {
 			return errors.New("it fits")

@@ -64,7 +64,7 @@ func TestAChildPrintsThroughTheFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = stdout.Close(), stderr.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	seen := make(map[string]bool)
 	err = l.Read(ctx, outlet.LogOptions{Tail: -1, Follow: true}, func(e outlet.LogEntry) error {
@@ -230,21 +230,25 @@ func TestWithoutWatchesOutputIsPolled(t *testing.T) {
 	p.mu.Unlock()
 	l := open(t, logDir(t), Options{Picker: p})
 	stdout, _ := begin(t, l)
-	got := make(chan string, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	got := make(chan string, 2)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	write(t, stdout, "there\n")
 	go func() {
-		_ = l.Read(ctx, outlet.LogOptions{Follow: true}, func(e outlet.LogEntry) error { got <- e.Line; return io.EOF })
+		_ = l.Read(ctx, outlet.LogOptions{Tail: -1, Follow: true}, func(e outlet.LogEntry) error { got <- e.Line; return nil })
 	}()
-	<-time.After(20 * time.Millisecond)
-	write(t, stdout, "polled\n")
-	select {
-	case line := <-got:
-		if line != "polled" {
-			t.Errorf("got %q", line)
+	for _, want := range []string{"there", "polled"} {
+		select {
+		case line := <-got:
+			if line != want {
+				t.Errorf("got %q, want %q", line, want)
+			}
+		case <-ctx.Done():
+			t.Errorf("%q did not come", want)
 		}
-	case <-ctx.Done():
-		t.Error("nothing came")
+		if want == "there" { // the reader follows from here on
+			write(t, stdout, "polled\n")
+		}
 	}
 }
 

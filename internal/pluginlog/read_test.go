@@ -62,7 +62,7 @@ func TestFollowEnds(t *testing.T) {
 
 func TestFollowGoesAcrossStartsAndRotation(t *testing.T) {
 	l := open(t, logDir(t), Options{MaxSize: 64 << 10, MaxFiles: 50})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	const starts, lines = 5, 1000
 	got := make(chan string, starts*lines)
@@ -100,7 +100,7 @@ func TestASlowReaderIsToldWhatItMissed(t *testing.T) {
 	if err := l.Note("first"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	reading, goOn := make(chan struct{}), make(chan struct{})
 	done := make(chan []string, 1)
