@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { os.Exit(testutil.Main(m)) }
 
 func client(t *testing.T, change ...func(*Config)) *Client {
 	t.Helper()
-	cfg := Config{Backoff: time.Millisecond, MaxWait: time.Second, AnswerTimeout: 2 * time.Second}
+	cfg := Config{Backoff: time.Millisecond, MaxWait: time.Second, AnswerTimeout: 30 * time.Second}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -148,7 +148,7 @@ func TestTransportSecurity(t *testing.T) {
 			if tt.fails != "" && (err == nil || !strings.Contains(err.Error(), tt.fails) || !strings.Contains(err.Error(), tt.host)) {
 				t.Errorf("got %v", err)
 			}
-			if time.Since(began) > 5*time.Second {
+			if time.Since(began) > 20*time.Second {
 				t.Errorf("it took %s", time.Since(began))
 			}
 		})
@@ -207,7 +207,8 @@ func TestLogin(t *testing.T) {
 	tokens := rt.StartTokens(t)
 	tokens.User, tokens.Password, tokens.Refresh = "me", "x", "rrr"
 	reg := rt.Start(t, rt.Options{Tokens: tokens})
-	c := client(t)
+	// Names that nobody has may take long to be known as such.
+	c := client(t, func(cfg *Config) { cfg.AnswerTimeout = 5 * time.Second })
 	for name, tt := range map[string]struct {
 		auth  outlet.RegistryAuth
 		token string
@@ -234,8 +235,9 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// hub is a client for which Docker Hub is a registry of this test.
-func mirrored(t *testing.T, hub *rt.Proxy, mirrors ...string) *Client {
+// mirrored is a client for which Docker Hub is a registry of this test. A mirror
+// has a third of answer to answer.
+func mirrored(t *testing.T, hub *rt.Proxy, answer time.Duration, mirrors ...string) *Client {
 	c := client(t, func(cfg *Config) {
 		dir := t.TempDir()
 		if err := os.MkdirAll(filepath.Join(dir, "docker.io"), 0o755); err != nil {
@@ -247,7 +249,7 @@ func mirrored(t *testing.T, hub *rt.Proxy, mirrors ...string) *Client {
 		}
 		cfg.CertsDirs = []string{dir}
 		cfg.Mirrors = mirrors
-		cfg.AnswerTimeout = 600 * time.Millisecond
+		cfg.AnswerTimeout = answer
 	})
 	return c
 }
@@ -276,7 +278,11 @@ func TestMirrors(t *testing.T) {
 			if tt.fault != nil {
 				mirror.On(tt.on, tt.fault)
 			}
-			c := mirrored(t, hub, "http://"+mirror.Host)
+			answer := time.Minute
+			if name == "a mirror that hangs" {
+				answer = 2 * time.Second
+			}
+			c := mirrored(t, hub, answer, "http://"+mirror.Host)
 			read := func() {
 				r := open(t, c, "foo/bar", outlet.RegistryAuth{Username: "me", Password: "secret"})
 				if _, err := r.Resolve(t.Context()); err != nil {

@@ -107,7 +107,7 @@ func TestWhatStrangersSendIsBounded(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		}},
-		"a manifest in drops": {manifests, "did not finish its answer within 300ms", errdefs.ErrInternal, func(_ *flood, w http.ResponseWriter, r *http.Request) {
+		"a manifest in drops": {manifests, "did not finish its answer within 1s", errdefs.ErrInternal, func(_ *flood, w http.ResponseWriter, r *http.Request) {
 			drip(w, r, []byte(" "))
 		}},
 		"a manifest that is shorter than it says": {manifests, "read the manifest: unexpected EOF", errdefs.ErrInternal, func(_ *flood, w http.ResponseWriter, _ *http.Request) {
@@ -126,7 +126,7 @@ func TestWhatStrangersSendIsBounded(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			f.write(w, r, bytes.Repeat([]byte("a"), 64<<10))
 		}},
-		"an error in drops": {manifests, "403 aaaa", errdefs.ErrPermissionDenied, func(_ *flood, w http.ResponseWriter, r *http.Request) {
+		"an error in drops": {manifests, "403 a", errdefs.ErrPermissionDenied, func(_ *flood, w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 			drip(w, r, []byte("a"))
 		}},
@@ -154,7 +154,7 @@ func TestWhatStrangersSendIsBounded(t *testing.T) {
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write(packed) // the client hangs up
 		}},
-		"a token in drops": {token, "did not finish its answer within 300ms", errdefs.ErrInternal, func(_ *flood, w http.ResponseWriter, r *http.Request) {
+		"a token in drops": {token, "did not finish its answer within 1s", errdefs.ErrInternal, func(_ *flood, w http.ResponseWriter, r *http.Request) {
 			drip(w, r, []byte(" "))
 		}},
 		"a refusal of the token server without end": {token, "403 aaaa", errdefs.ErrPermissionDenied, func(f *flood, w http.ResponseWriter, r *http.Request) {
@@ -205,7 +205,7 @@ func TestWhatStrangersSendIsBounded(t *testing.T) {
 			c := client(t, func(c *Config) {
 				c.AnswerTimeout, c.DocumentTimeout, c.Attempts = 30*time.Second, 30*time.Second, 2
 				if strings.HasSuffix(name, " in drops") {
-					c.DocumentTimeout = 300 * time.Millisecond
+					c.DocumentTimeout = time.Second
 				}
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -235,7 +235,7 @@ func TestBlobsOfStrangersAreBounded(t *testing.T) {
 			fmt.Fprint(w, content)
 			new(flood).write(w, r, bytes.Repeat([]byte(" "), 64<<10))
 		}},
-		"in drops": {int64(len(content)) + 1000, "did not finish its answer within 300ms", func(w http.ResponseWriter, r *http.Request) {
+		"in drops": {int64(len(content)) + 1000, "did not finish its answer within 1s", func(w http.ResponseWriter, r *http.Request) {
 			drip(w, r, []byte(content))
 		}},
 		"a byte a connection": {int64(len(content)), "broke off after", func(w http.ResponseWriter, r *http.Request) {
@@ -277,8 +277,12 @@ func TestBlobsOfStrangersAreBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			host := stranger(t, func(w http.ResponseWriter, r *http.Request) { tt.f(w, r) })
-			c := client(t, func(c *Config) { c.DocumentTimeout = 300 * time.Millisecond; c.Attempts = 3 })
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			c := client(t, func(c *Config) {
+				if c.Attempts = 3; name == "in drops" {
+					c.DocumentTimeout = time.Second
+				}
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			desc := ocispec.Descriptor{Digest: digest.FromString(content), Size: tt.size}
 			got, err := open(t, c, host+"/a/b:1", outlet.RegistryAuth{}).Config(ctx, desc)
@@ -586,7 +590,7 @@ func TestATokenForABlobIsADocument(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	})
 	c := client(t, func(c *Config) { c.DocumentTimeout = 100 * time.Millisecond })
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	b := open(t, c, host+"/a/b:1", outlet.RegistryAuth{}).Blob(ctx, ocispec.Descriptor{Digest: someDigest, Size: 1}, 0)
 	defer b.Close()
