@@ -307,7 +307,7 @@ func TestList(t *testing.T) {
 func TestListDoesNotWaitForAPluginThatHangs(t *testing.T) {
 	a, b := startPlugin(t, "a:latest", "one"), startPlugin(t, "b:latest", "two")
 	m := newMachine(t, a, b)
-	m.restartDaemon(t, func(c *volumes.Config) { c.ListTimeout = 200 * time.Millisecond })
+	m.restartDaemon(t, func(c *volumes.Config) { c.ListTimeout = time.Second })
 	leave := make(chan struct{})
 	a.answerInstead(func(string, string) (int, string) { <-leave; return 0, "" })
 	defer close(leave)
