@@ -44,10 +44,17 @@ func Start(t testing.TB, flags ...string) *Daemon {
 	if err := os.WriteFile(config, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// What other tests run as v1 plugins of the host at the same time is not
+	// this daemon's.
+	v1 := filepath.Join(d.dir, "v1")
+	if err := os.Mkdir(v1, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	d.args = append([]string{
 		"daemon", "--config-file", config,
 		"--data-root", filepath.Join(d.dir, "lib"), "--exec-root", filepath.Join(d.dir, "run"),
 		"-H", d.Host(), "--runtime", testutil.Program(t, testutil.Runc),
+		"--v1-socket-dir", v1, "--v1-spec-dir", v1,
 	}, flags...)
 	d.Start()
 	t.Cleanup(d.end)
@@ -96,7 +103,7 @@ func (d *Daemon) Start() {
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	testutil.Eventually(d.t, 20*time.Second, func() error {
+	testutil.Eventually(d.t, time.Minute, func() error {
 		err := d.listens()
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, d.lastLog())

@@ -43,7 +43,7 @@ func Dockerd(t testing.TB, flags ...string) func(args ...string) Result {
 			t.Error(err)
 		}
 	})
-	testutil.Eventually(t, time.Minute, func() error {
+	testutil.Eventually(t, 2*time.Minute, func() error {
 		c, err := net.Dial("unix", socket)
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, log.tail(2048))

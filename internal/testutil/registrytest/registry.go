@@ -137,7 +137,7 @@ func (r *Registry) serve(t testing.TB, cmd *exec.Cmd) {
 	case r.Host = <-found:
 	case <-done:
 		t.Fatalf("docker-registry ended:\n%s", r.Log())
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("docker-registry does not listen:\n%s", r.Log())
 	}
 }
