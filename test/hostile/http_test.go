@@ -119,7 +119,7 @@ func TestClients(t *testing.T) {
 					t.Errorf("the daemon took %d MiB", peak>>20)
 				}
 			})
-			testutil.Eventually(t, 20*time.Second, func() error {
+			testutil.Eventually(t, time.Minute, func() error {
 				if now := d.Descriptors(); now > before+2 {
 					return fmt.Errorf("%d descriptors are open, %d were", now, before)
 				}

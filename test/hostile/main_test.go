@@ -49,7 +49,7 @@ func nothingLeft(t *testing.T, d *daemontest.Daemon) {
 		t.Errorf("mounts are left: %q, %v", points, err)
 	}
 	// Content is collected in the background.
-	testutil.Eventually(t, 20*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		for _, pattern := range []string{
 			"run/b/*", "run/p/*", "lib/plugins/*", "lib/removing/*", "lib/tmp/*",
 			"lib/content/blobs/*/*", "lib/content/ingest/*", "lib/snapshots/*/snapshots/*",

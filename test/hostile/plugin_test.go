@@ -17,10 +17,11 @@ import (
 // error within the time the plugin was given, the daemon answers others
 // meanwhile, and the plugin is disabled as if nothing had been.
 func TestAnswers(t *testing.T) {
+	const never = "deadline exceeded"
 	for answer, want := range map[string]string{
-		"unread":         "deadline exceeded",
-		"silent":         "deadline exceeded",
-		"late":           "deadline exceeded",
+		"unread":         never,
+		"silent":         never,
+		"late":           never,
 		"garbage":        "malformed HTTP",
 		"not-json":       "unexpected EOF",
 		"hangup":         "unexpected EOF",
@@ -32,7 +33,11 @@ func TestAnswers(t *testing.T) {
 		t.Run(answer, func(t *testing.T) {
 			d, c := start(t)
 			d.Outlet("create", "hostile", hostilePlugin(t, "-answer", answer)).OK()
-			d.Outlet("enable", "--timeout", "2", "hostile").OK()
+			timeout := "60" // longer than even a busy machine takes
+			if want == never {
+				timeout = "2"
+			}
+			d.Outlet("enable", "--timeout", timeout, "hostile").OK()
 			calls := []func() error{
 				func() error {
 					_, err := c.VolumeCreate(t.Context(), outlet.VolumeCreate{Name: "v", Driver: "hostile"})
@@ -167,24 +172,26 @@ func TestFloods(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := filepath.Join(d.Dir(), "lib/plugins", p.ID, "log")
-			var most int64
-			before := written(t, p.Status.PID)
-			for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
-				most = max(most, diskUsage(t, log))
+			// Three files of a megabyte, and what was printed since the daemon
+			// looked last, which on a busy machine is a while ago and may be a
+			// gigabyte: what counts is that it is cut away then.
+			var printed, most int64
+			began, before, small := time.Now(), written(t, p.Status.PID), 0
+			testutil.Eventually(t, 2*time.Minute, func() error {
 				if _, _, err := c.Call(t.Context(), "hostile", "Plugin.Activate", nil); err != nil {
 					t.Fatal(err)
 				}
-			}
-			printed := written(t, p.Status.PID) - before
+				now := diskUsage(t, log)
+				most = max(most, now)
+				if printed = written(t, p.Status.PID) - before; printed > 256<<20 && now < 80<<20 {
+					small++
+				}
+				if small < 5 || time.Since(began) < 5*time.Second {
+					return fmt.Errorf("it printed %d MiB, of which %d MiB are on disk", printed>>20, now>>20)
+				}
+				return nil
+			})
 			t.Logf("it printed %d MiB, which took %d MiB of disk at most", printed>>20, most>>20)
-			if printed < 8<<20 {
-				t.Error("the plugin was held up")
-			}
-			// Three files of a megabyte, and what was printed since the daemon
-			// looked last, which on a busy machine is a while ago.
-			if most > 1<<30 {
-				t.Errorf("its log takes %d MiB", most>>20)
-			}
 			if out := d.Outlet("logs", "--tail", "5", "hostile"); out.Code != 0 || out.Out == "" {
 				t.Errorf("logs: %d, %.200s%.200s", out.Code, out.Out, out.Err)
 			}

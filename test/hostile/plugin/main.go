@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -24,8 +25,8 @@ func main() {
 	path := flag.String("mountpoint", "/mnt/v", "`path` that volumes are said to be at")
 	print := flag.String("print", "", "what to print without end: lines, line, or numbers with a pause")
 	count := flag.String("count", "", "`path` of a file that says of each start how many numbers it printed")
-	die := flag.Duration("die", 0, "`time` after which to exit with status 3")
-	unlink := flag.Duration("unlink", 0, "`time` after which to remove the socket, and to go on")
+	die := flag.Duration("die", 0, "`time` after which to exit with status 3, from the first connection on if there is a socket")
+	unlink := flag.Bool("unlink", false, "remove the socket on SIGUSR1, and go on")
 	stubborn := flag.Bool("stubborn", false, "ignore every signal that can be ignored")
 	forks := flag.Int("forks", 0, "`number` of children that ignore signals too")
 	orphan := flag.Bool("orphan", false, "leave a grandchild in a session of its own")
@@ -42,19 +43,23 @@ func main() {
 	if *path == "endless" {
 		*path = strings.Repeat("/a", 8192)
 	}
+	begin := func() {
+		if *die > 0 {
+			time.AfterFunc(*die, func() { os.Exit(3) })
+		}
+	}
 	if *listen != "" {
-		serve(*listen, *answer, *path)
+		serve(*listen, *answer, *path, begin)
+	} else {
+		begin()
 	}
 	if *print != "" {
 		go flood(*print, *count)
 	}
-	if *die > 0 {
-		time.AfterFunc(*die, func() { os.Exit(3) })
-	}
-	if *unlink > 0 {
-		time.AfterFunc(*unlink, func() { _ = os.Remove(*listen) })
-	}
 	for s := range ended {
+		if *unlink && s == syscall.SIGUSR1 {
+			_ = os.Remove(*listen) // whoever sent the signal sees whether it is gone
+		}
 		if !*stubborn && (s == syscall.SIGTERM || s == syscall.SIGINT) {
 			return
 		}
@@ -201,12 +206,28 @@ func repeat(c net.Conn, text []byte) {
 	}
 }
 
-func serve(path, answer, mountpoint string) {
-	l, err := net.Listen("unix", path) //nolint:noctx // does not wait
+// beginning is a listener that tells of its first connection.
+type beginning struct {
+	net.Listener
+	once  sync.Once
+	begin func()
+}
+
+func (l *beginning) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.once.Do(l.begin)
+	}
+	return c, err
+}
+
+func serve(path, answer, mountpoint string, begin func()) {
+	unix, err := net.Listen("unix", path) //nolint:noctx // does not wait
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	l := &beginning{Listener: unix, begin: begin}
 	if answer == "json" {
 		go func() { _ = http.Serve(l, volumes(mountpoint)) }()
 		return
