@@ -67,7 +67,10 @@ type Runtime interface {
 	// Attach finds the process of a bundle that was started by an earlier
 	// incarnation of this program. A container that ended meanwhile is
 	// returned too: its Done is closed, its Exit says what is known. A
-	// container of which nothing is left is errdefs.ErrNotFound.
+	// container of which nothing is left is errdefs.ErrNotFound. A process that
+	// the other one was about to execute when it was killed cannot be seen: who
+	// attaches or purges has a lock that such a process would still have, see
+	// package dirlock.
 	Attach(ctx context.Context, b Bundle) (Task, error)
 
 	// Purge ends and removes whatever exists of the container id: processes,

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/outletd/outlet/internal/dirlock"
 	"github.com/outletd/outlet/internal/reap"
 	"github.com/outletd/outlet/internal/runtime"
 	"github.com/outletd/outlet/internal/testutil" //nolint:depguard // this package is for tests only
@@ -49,6 +51,11 @@ func starter(raw string, f Factory) error {
 	if err := json.Unmarshal([]byte(raw), &o); err != nil {
 		return err
 	}
+	lock, err := dirlock.Lock(filepath.Dir(o.State), "directory")
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	r, err := reap.New(reap.Config{Subreaper: o.Subreaper})
 	if err != nil {
 		return err
@@ -92,6 +99,11 @@ func startElsewhere(tb testing.TB, state string, b *Box, waitFor string) (kill f
 	kill = func() {
 		_ = cmd.Process.Signal(syscall.SIGKILL) // it may have ended
 		_ = cmd.Wait()                          // by a signal: an error in any case
+		// As a manager does before it looks for what another one left: until then
+		// a process may be between fork and exec, and not be seen.
+		lock, err := dirlock.Lock(filepath.Dir(state), "directory")
+		must(tb, err)
+		must(tb, lock.Close())
 	}
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
