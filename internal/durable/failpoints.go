@@ -31,6 +31,7 @@ type control struct {
 	mu       sync.Mutex
 	counting bool
 	points   []failpoint.Point
+	busy     int
 	order    *failpoint.Order
 	reached  bool
 	stopped  chan struct{} // closed by "go"; nil if nothing waits
@@ -88,7 +89,7 @@ func (c *control) talk(conn net.Conn) {
 func (c *control) obey(o failpoint.Order) failpoint.State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := failpoint.State{Points: slices.Clone(c.points), Reached: c.reached, Stopped: c.stopped != nil}
+	st := failpoint.State{Points: slices.Clone(c.points), Reached: c.reached, Stopped: c.stopped != nil, Busy: c.busy}
 	switch o.Do {
 	case "arm", "reset":
 		c.points, c.order, c.reached = nil, nil, false
@@ -145,9 +146,17 @@ func (c *control) enter(op, site, subject string) (int, *failpoint.Order, chan s
 	return n, c.order, nil
 }
 
+// begin and took enclose the call itself.
+func (c *control) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy++
+}
+
 func (c *control) took(n int, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.busy--
 	if n <= len(c.points) { // not reset meanwhile
 		c.points[n-1].Took = d
 	}
@@ -182,6 +191,7 @@ func at(op, subject string, f func() error) error {
 			<-stopped
 		}
 	}
+	c.begin()
 	began := time.Now()
 	err := f()
 	c.took(n, time.Since(began))

@@ -93,7 +93,7 @@ func idle(point string) error {
 		return fmt.Errorf("%s is not mounted", point)
 	}
 	file := filepath.Join("/sys/block", filepath.Base(mounts[0].Source), "inflight")
-	return eventually(5*time.Second, func() error {
+	return eventually(patience, func() error {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return err
@@ -178,7 +178,7 @@ func (w *world) works() error {
 	if err != nil || !v.Plugin || v.Enabled {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	plugin := cmp.Or(w.named, name)
 	if err := w.c.Enable(ctx, plugin, outlet.EnableOptions{}); err != nil {

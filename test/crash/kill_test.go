@@ -35,14 +35,16 @@ func tarOf(t testing.TB, files map[string]string) []byte {
 	return b.Bytes()
 }
 
-// quiet is for how long nothing must have happened for an operation to be over.
-const quiet = 60 * time.Millisecond
+// quiet is for how many looks in a row nothing must have happened for an
+// operation to be over, 5 ms apart. They are counted and not timed: where the
+// processor is busy with others, the daemon may do nothing for any time, but it
+// has to run to be looked at.
+const quiet = 12
 
 // settle waits until the daemon does nothing any more, and returns its points.
 func (w *world) settle() (failpoint.State, error) {
-	last := -1
-	var since time.Time
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	last, same := -1, 0
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		select {
 		case <-w.dead:
 			return failpoint.State{}, errDead
@@ -52,9 +54,9 @@ func (w *world) settle() (failpoint.State, error) {
 		if err != nil {
 			continue // it is ending, or has not begun
 		}
-		if len(st.Points) != last {
-			last, since = len(st.Points), time.Now()
-		} else if time.Since(since) > quiet {
+		if same++; len(st.Points) != last || st.Busy > 0 {
+			last, same = len(st.Points), 0
+		} else if same >= quiet {
 			return st, nil
 		}
 	}
@@ -65,7 +67,7 @@ func (w *world) settle() (failpoint.State, error) {
 // returns what the operation said and what was passed. errDead: the daemon has
 // ended meanwhile.
 func (o operation) do(w *world, order failpoint.Order) (opErr error, st failpoint.State, err error) { // two errors
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if o.boot {
 		if err := w.begin(true, order); err != nil {
@@ -137,21 +139,17 @@ func (v visit) String() string {
 // walk makes the visits, some of them at the same time.
 func walk(t *testing.T, visits []visit, f func(visit) error) {
 	t.Helper()
-	work := make(chan visit)
+	room := make(chan struct{}, 3)
 	var wg sync.WaitGroup
-	for range 3 {
-		wg.Go(func() {
-			for v := range work {
-				if err := f(v); err != nil {
-					t.Errorf("%s:\n%v", v, err)
-				}
+	for _, v := range visits {
+		room <- struct{}{}
+		wg.Go(func() { // each its own: what is fatal ends it
+			defer func() { <-room }()
+			if err := f(v); err != nil {
+				t.Errorf("%s:\n%v", v, err)
 			}
 		})
 	}
-	for _, v := range visits {
-		work <- v
-	}
-	close(work)
 	wg.Wait()
 }
 

@@ -37,7 +37,7 @@ type view struct {
 // look returns what the daemon says there is. It is an error if what it says
 // does not fit together, or has not come to rest.
 func (w *world) look() (view, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), w.patience())
 	defer cancel()
 	var v view
 	list, err := w.c.List(ctx, outlet.ListFilter{})
@@ -84,7 +84,7 @@ func (w *world) look() (view, error) {
 
 // clean says what the daemon's own check finds.
 func (w *world) clean() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), w.patience())
 	defer cancel()
 	report, err := w.c.Check(ctx, false)
 	if err != nil {
@@ -109,9 +109,21 @@ func eventually(limit time.Duration, f func() error) error {
 	}
 }
 
+// patience is how long is waited for what takes a moment, on a machine that is
+// busy with other things. It only passes where something is wrong.
+const patience = time.Minute
+
+// patience is less with mutants, where something is wrong on purpose.
+func (w *world) patience() time.Duration {
+	if w.mutant() {
+		return 10 * time.Second
+	}
+	return patience
+}
+
 // expect waits until what there is is one of want and the check finds nothing.
 func (w *world) expect(want ...view) error {
-	return eventually(10*time.Second, func() error {
+	return eventually(w.patience(), func() error {
 		v, err := w.look()
 		if err != nil {
 			return err
@@ -156,7 +168,7 @@ func (w *world) known() error {
 // raze removes everything by way of the daemon, which must be possible from any
 // state, and then looks for what is left.
 func (w *world) raze() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	v, err := w.look()
 	if err != nil {
@@ -182,7 +194,7 @@ func (w *world) raze() error {
 			return fmt.Errorf("raze: %w", err)
 		}
 	}
-	return eventually(10*time.Second, func() error { return errors.Join(w.leftovers()...) })
+	return eventually(w.patience(), func() error { return errors.Join(w.leftovers()...) })
 }
 
 // leftovers is what a world without plugins should not have.

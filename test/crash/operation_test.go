@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -195,7 +194,7 @@ func restart(ctx context.Context, w *world) error {
 	if err := unix.Kill(p.Status.PID, unix.SIGKILL); err != nil {
 		return err
 	}
-	return eventually(10*time.Second, func() error {
+	return eventually(patience/2, func() error { // before the operation's own time is up
 		now, err := w.c.Inspect(ctx, name)
 		if err != nil {
 			return nil //nolint:nilerr // the daemon has ended

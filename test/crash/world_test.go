@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,6 +68,9 @@ func newWorld(t testing.TB, from string) *world {
 	w := &world{t: t, program: program(t), log: new(syncBuffer)}
 	w.dir = tempDir(t)
 	w.parent = "outlet-crash-" + filepath.Base(w.dir)
+	if err := os.Mkdir(w.path("v1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if from != "" {
 		copyTree(t, from, w.root())
 	}
@@ -105,6 +109,8 @@ func (w *world) begin(failpoints bool, first failpoint.Order) error {
 		"daemon", "--config-file", "/dev/null", "--data-root", w.root(), "--exec-root", w.path("run"),
 		"-H", "unix://" + w.path("s"), "--runtime", testutil.Program(w.t, testutil.Runc),
 		"--cgroup-parent", w.parent, "--log-level", "debug",
+		// What other tests run as v1 plugins of the host is not this daemon's.
+		"--v1-socket-dir", w.path("v1"), "--v1-spec-dir", w.path("v1"),
 	}, w.flags...)
 	cmd := exec.Command(w.program, args...)
 	cmd.Stderr = w.log
@@ -155,7 +161,7 @@ var errDead = errors.New("the daemon has ended")
 // ready waits until the daemon answers.
 func (w *world) ready() error {
 	var last error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		select {
 		case <-w.dead:
 			return errDead
@@ -184,6 +190,11 @@ func (w *world) start(failpoints bool) {
 	}
 }
 
+// mutant says whether the daemon is one.
+func (w *world) mutant() bool {
+	return slices.ContainsFunc(w.env, func(v string) bool { return strings.HasPrefix(v, failpoint.EnvMutant+"=") })
+}
+
 // kill ends the daemon if it still runs.
 func (w *world) kill() {
 	if w.cmd == nil {
@@ -203,7 +214,7 @@ func (w *world) stop() {
 	}
 	select {
 	case <-w.dead:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		w.t.Errorf("the daemon does not end\n%s", w.lastLog())
 	}
 	w.kill()

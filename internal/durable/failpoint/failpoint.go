@@ -55,6 +55,7 @@ type State struct {
 	Points  []Point
 	Reached bool // the armed point
 	Stopped bool // and the process waits there
+	Busy    int  // how many calls are under way
 	Err     string
 }
 
