@@ -42,7 +42,7 @@ func (d dockerCLI) command(ctx context.Context, args ...string) *exec.Cmd {
 
 func (d dockerCLI) run(args ...string) (stdout, stderr string, err error) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(d.t.Context(), 3*time.Minute)
 	defer cancel()
 	var out, errOut bytes.Buffer
 	cmd := d.command(ctx, args...)
@@ -193,7 +193,7 @@ func TestDockerSystemCommands(t *testing.T) {
 
 func TestDockerEvents(t *testing.T) {
 	eachCLI(t, func(t *testing.T, d dockerCLI, g *rig) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		cmd := d.command(ctx, "events", "--filter", "type=plugin", "--filter", "plugin=foo")
 		out := &logBuffer{}
@@ -203,7 +203,7 @@ func TestDockerEvents(t *testing.T) {
 		}
 		done := make(chan error, 1)
 		go func() { done <- cmd.Wait() }()
-		testutil.Eventually(t, 10*time.Second, func() error {
+		testutil.Eventually(t, time.Minute, func() error {
 			if n := g.events.Subscribers(); n != 1 {
 				return fmt.Errorf("%d subscribers", n)
 			}
@@ -212,7 +212,7 @@ func TestDockerEvents(t *testing.T) {
 		d.good("plugin", "disable", "localhost:5000/a/b/c:1")
 		d.good("plugin", "disable", "foo/bar")
 		want := regexp.MustCompile(fmt.Sprintf(`plugin disable %s \(name=foo/bar:latest\)`, id(1)))
-		testutil.Eventually(t, 10*time.Second, func() error {
+		testutil.Eventually(t, time.Minute, func() error {
 			if !want.MatchString(out.String()) {
 				return fmt.Errorf("want %s in\n%s", want, out.String())
 			}

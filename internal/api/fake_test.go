@@ -482,7 +482,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	}
 	t.Cleanup(func() {
 		g.client.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := g.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
@@ -515,7 +515,7 @@ func (g *rig) dial() *net.UnixConn {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return c.(*net.UnixConn)
 }
 

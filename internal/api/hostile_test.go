@@ -20,7 +20,7 @@ import (
 )
 
 func TestBodiesOfWrongLength(t *testing.T) {
-	g := newRig(t, func(c *Config) { c.BodyTimeout = 100 * time.Millisecond })
+	patient, impatient := newRig(t), newRig(t, func(c *Config) { c.BodyTimeout = 100 * time.Millisecond })
 	const set = "POST /plugins/foo/bar/set HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 	for name, c := range map[string]struct {
 		request, status, body string
@@ -61,6 +61,10 @@ func TestBodiesOfWrongLength(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			g := patient
+			if strings.HasPrefix(name, "never comes") || name == "an upload that stops" {
+				g = impatient
+			}
 			conn := g.dial()
 			if _, err := io.WriteString(conn, c.request); err != nil {
 				t.Fatal(err)
@@ -80,8 +84,10 @@ func TestBodiesOfWrongLength(t *testing.T) {
 			}
 		})
 	}
-	if a := g.do("GET", "/plugins", "", ""); a.status != 200 {
-		t.Errorf("afterwards: %v", a)
+	for _, g := range []*rig{patient, impatient} {
+		if a := g.do("GET", "/plugins", "", ""); a.status != 200 {
+			t.Errorf("afterwards: %v", a)
+		}
 	}
 }
 
@@ -105,7 +111,7 @@ func TestSlowHeadersAreCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close() // the test is over
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	stop := make(chan struct{})
 	var writing sync.WaitGroup
 	writing.Go(func() {
@@ -195,7 +201,7 @@ func TestClientsThatHangUpAtEveryByte(t *testing.T) {
 	if a := g.do("GET", "/plugins/foo/bar/json", "", ""); a.status != 200 {
 		t.Errorf("afterwards: %v", a)
 	}
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		if n := g.events.Subscribers(); n != 0 {
 			return fmt.Errorf("%d subscribers are left", n)
 		}
@@ -231,7 +237,7 @@ func TestHangingUpEndsACreate(t *testing.T) {
 	defer release()
 	select {
 	case <-ctx.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the create goes on")
 	}
 }
@@ -268,14 +274,14 @@ func TestAClientThatHungUpIsLoggedAs499(t *testing.T) {
 	if _, err := io.WriteString(c, "GET /plugins HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		if g.plugins.lists.Load() == 0 {
 			return fmt.Errorf("the request has not come")
 		}
 		return nil
 	})
 	_ = c.Close()
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		if log := g.log.String(); !strings.Contains(log, "status=499") || strings.Contains(log, "level=ERROR") {
 			return fmt.Errorf("the log: %s", log)
 		}
@@ -403,7 +409,7 @@ func TestTooManyConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		// It becomes idle after it was answered.
-		testutil.Eventually(t, 10*time.Second, func() error {
+		testutil.Eventually(t, time.Minute, func() error {
 			g.conns.mu.Lock()
 			defer g.conns.mu.Unlock()
 			if n := len(g.conns.idle); n != i+1 {
@@ -456,7 +462,7 @@ func TestABusyServerLetsNewConnectionsWait(t *testing.T) {
 	if _, err := io.WriteString(busy, request); err != nil {
 		t.Fatal(err)
 	}
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		if g.plugins.lists.Load() != 1 {
 			return fmt.Errorf("the first request has not come")
 		}
@@ -471,7 +477,7 @@ func TestABusyServerLetsNewConnectionsWait(t *testing.T) {
 	}
 	close(release)
 	// The busy connection is idle now and makes room.
-	_ = waiting.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = waiting.SetReadDeadline(time.Now().Add(time.Minute))
 	b, err := io.ReadAll(waiting)
 	if err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 ") {
 		t.Errorf("%q, %v", b, err)

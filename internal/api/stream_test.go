@@ -132,7 +132,7 @@ func TestEventsOfAStoppedReader(t *testing.T) {
 	if n := g.events.Subscribers(); n != 0 {
 		t.Fatalf("after 4000 events there are %d subscribers", n)
 	}
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		g.conns.mu.Lock()
 		defer g.conns.mu.Unlock()
 		if n := len(g.conns.open); n != 0 {
@@ -172,7 +172,7 @@ func TestShutdownEndsStreams(t *testing.T) {
 func TestShutdownEndsAStreamThatNobodyReads(t *testing.T) {
 	g := newRig(t)
 	g.stick()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := g.Shutdown(ctx); err != nil {
 		t.Error(err)
@@ -271,7 +271,7 @@ func TestFollowedLogs(t *testing.T) {
 	cancel()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it goes on after the client hung up")
 	}
 }

@@ -60,7 +60,7 @@ func TestAnInterruptedCommandExitsWith130AndSaysNothing(t *testing.T) {
 			go func() {
 				code <- Run(ctx, append([]string{"-H", d.socket}, tt.args...), Env{In: input, Out: out, Err: &errs, Getenv: noEnv})
 			}()
-			if !d.waitRequest(tt.sees, 10*time.Second) {
+			if !d.waitRequest(tt.sees, time.Minute) {
 				t.Fatal("the daemon was not asked")
 			}
 			<-out.seen

@@ -94,7 +94,7 @@ func TestRuncRunsTheSpecInAUserNamespace(t *testing.T) {
 	if os.Getenv(envInside) != "" {
 		t.Skip("this is the inside")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
 		os.Args[0], "-test.run=^TestRuncRunsTheSpec$", "-test.v")
@@ -226,7 +226,7 @@ func (p *plugin) seeMount(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		_, err := os.Stat(p.in.SocketDir + "/ready")
 		return err
 	})
