@@ -187,7 +187,10 @@ func TestSameDefinitions(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	names, err := r.Scan()
-	if err != nil || !slices.Equal(names[max(0, len(names)-2):], []string{"j", "s"}) {
+	// Both packages read Docker's directory of sockets, too, where others may
+	// have some at this moment.
+	mine := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name != "j" && name != "s" })
+	if err != nil || !slices.Equal(mine, []string{"j", "s"}) {
 		t.Errorf("%q, %v", names, err)
 	}
 	if p := plugins.NewLocalPlugin("x", "unix:///x"); p.Name() != "x" || p.Addr != "unix:///x" {
@@ -250,7 +253,7 @@ func TestD03(t *testing.T) {
 	c, err := plugins.NewClientWithTimeout(addr, nil, 100*time.Millisecond)
 	must(t, err)
 	start := time.Now()
-	if err := c.Call("VolumeDriver.List", nil, nil); err == nil || time.Since(start) > 5*time.Second {
+	if err := c.Call("VolumeDriver.List", nil, nil); err == nil || time.Since(start) > 10*time.Second {
 		t.Errorf("a call with a timeout of 100ms took %v: %v", time.Since(start), err)
 	}
 }
@@ -258,12 +261,13 @@ func TestD03(t *testing.T) {
 func TestD04(t *testing.T) {
 	addr := serve(t, map[string]http.HandlerFunc{"LogDriver.ReadLogs": func(w http.ResponseWriter, _ *http.Request) {
 		for range 10 {
-			time.Sleep(50 * time.Millisecond)
 			io.WriteString(w, "x")
 			w.(http.Flusher).Flush()
+			time.Sleep(300 * time.Millisecond)
 		}
 	}})
-	c, err := plugins.NewClientWithTimeout(addr, nil, 200*time.Millisecond)
+	// Long enough for the head of the answer on a busy machine.
+	c, err := plugins.NewClientWithTimeout(addr, nil, 2*time.Second)
 	must(t, err)
 	s, err := c.Stream("LogDriver.ReadLogs", nil)
 	must(t, err)
@@ -482,7 +486,7 @@ func TestD21(t *testing.T) {
 	write(t, filepath.Join(dir, "good.spec"), plugin(t, "D21"))
 	r := plugins.NewLocalRegistry()
 	start := time.Now()
-	if all, err := r.GetAll("D21"); len(all) != 1 || err != nil || time.Since(start) > 5*time.Second {
+	if all, err := r.GetAll("D21"); len(all) != 1 || err != nil || time.Since(start) > 10*time.Second {
 		t.Errorf("%d plugins after %v, %v", len(all), time.Since(start), err)
 	}
 }
@@ -492,7 +496,7 @@ func TestD23(t *testing.T) {
 	var handshakes atomic.Int32
 	write(t, filepath.Join(dir, "broken.spec"), serve(t, map[string]http.HandlerFunc{"Plugin.Activate": func(w http.ResponseWriter, _ *http.Request) {
 		handshakes.Add(1)
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(time.Second) // the others come meanwhile
 		http.Error(w, "broken", 500)
 	}}))
 	var wg sync.WaitGroup
