@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/outletd/outlet/plugins"
 	"github.com/outletd/outlet/plugins/tlsconfig"
@@ -221,8 +222,14 @@ func removeStale(ctx context.Context, path string) error {
 		return fmt.Errorf("%s is there and is no socket", path)
 	}
 	var d net.Dialer
-	if conn, err := d.DialContext(ctx, "unix", path); err == nil {
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err == nil {
 		conn.Close()
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil, errors.Is(err, syscall.EAGAIN): // or somebody is, but too busy to accept
 		return fmt.Errorf("%s is served by another process", path)
 	}
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
