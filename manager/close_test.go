@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,4 +103,30 @@ func TestNothingBeginsOnceTheManagerIsClosed(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+}
+
+// It is a matter of the race detector.
+func TestLiveRestoreIsSwitchedWhilePluginsStart(t *testing.T) {
+	f := newFixture(t)
+	f.create("sample")
+	done := make(chan struct{})
+	var switching sync.WaitGroup
+	switching.Go(func() {
+		for on := false; ; on = !on {
+			select {
+			case <-done:
+				return
+			default:
+				f.SetLiveRestore(on)
+			}
+		}
+	})
+	for range 10 {
+		f.enable("sample")
+		if err := f.Disable(t.Context(), "sample", false); err != nil {
+			t.Error(err)
+		}
+	}
+	close(done)
+	switching.Wait()
 }

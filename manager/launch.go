@@ -201,7 +201,7 @@ func (u *unit) prepare(ctx context.Context, rec store.Record) (Bundle, error) {
 
 // specInput gathers all that the plugin's runtime spec depends on.
 func (u *unit) specInput(rec store.Record, root string) (ocispec.Input, error) {
-	c := u.m.cfg
+	c := &u.m.cfg // not a copy: live-restore may be switched meanwhile
 	in := ocispec.Input{
 		ID:              rec.ID,
 		Config:          rec.Config,
