@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/outletd/outlet"
 	"github.com/outletd/outlet/internal/probe"
@@ -29,11 +30,11 @@ func newWaitingClient(u *unit) *waitingClient { return &waitingClient{u: u} }
 // Call calls a method of the plugin (see [Caller]). While the plugin is being
 // started again the call waits, within ctx and the limit the plugin was enabled
 // with. A request that did not reach the plugin is made again; one that may
-// have is not, unless its method can be repeated.
+// have is not, unless its method can be repeated: then it is once.
 func (w *waitingClient) Call(ctx context.Context, method string, args, ret any) error {
 	ctx, cancel := w.u.limit(ctx)
 	defer cancel()
-	return w.try(ctx, func(ctx context.Context, c *plugins.Client) error {
+	return w.try(ctx, method, func(ctx context.Context, c *plugins.Client) error {
 		return c.CallContext(ctx, method, args, ret)
 	})
 }
@@ -42,7 +43,7 @@ func (w *waitingClient) Call(ctx context.Context, method string, args, ret any) 
 // ctx limits it.
 func (w *waitingClient) Stream(ctx context.Context, method string, args any) (io.ReadCloser, error) {
 	var body io.ReadCloser
-	err := w.try(ctx, func(ctx context.Context, c *plugins.Client) error {
+	err := w.try(ctx, method, func(ctx context.Context, c *plugins.Client) error {
 		var err error
 		body, err = c.StreamContext(ctx, method, args)
 		return err
@@ -54,7 +55,7 @@ func (w *waitingClient) Stream(ctx context.Context, method string, args any) (io
 func (w *waitingClient) raw(ctx context.Context, method string, body []byte) (status int, answer []byte, err error) {
 	ctx, cancel := w.u.limit(ctx)
 	defer cancel()
-	err = w.try(ctx, func(ctx context.Context, c *plugins.Client) error {
+	err = w.try(ctx, method, func(ctx context.Context, c *plugins.Client) error {
 		var err error
 		status, answer, err = c.CallRaw(ctx, method, body)
 		return err
@@ -62,8 +63,8 @@ func (w *waitingClient) raw(ctx context.Context, method string, body []byte) (st
 	return status, answer, err
 }
 
-func (w *waitingClient) try(ctx context.Context, call func(context.Context, *plugins.Client) error) error {
-	for {
+func (w *waitingClient) try(ctx context.Context, method string, call func(context.Context, *plugins.Client) error) error {
+	for repeated := false; ; {
 		p, changed, err := w.u.waitReady(ctx)
 		if err != nil {
 			return err
@@ -74,11 +75,19 @@ func (w *waitingClient) try(ctx context.Context, call func(context.Context, *plu
 		}
 		err = call(ctx, c)
 		var te *plugins.TransportError
-		if err == nil || !errors.As(err, &te) || te.Sent || ctx.Err() != nil {
+		if err == nil || !errors.As(err, &te) || ctx.Err() != nil {
 			return err
 		}
-		// It could not be reached though it is said to run: either its end is
-		// about to be noticed, or its socket is gone and it goes on.
+		if te.Sent {
+			// Once only: it may be what the plugin dies of.
+			if repeated || !lost(err) || !plugins.Replayable(method) {
+				return err
+			}
+			repeated = true
+		}
+		// It could not be reached, or the connection broke, though it is said to
+		// run: either its end is about to be noticed, or its socket is gone and it
+		// goes on.
 		t := time.NewTimer(unreachableFor)
 		select {
 		case <-changed:
@@ -100,6 +109,16 @@ func (w *waitingClient) try(ctx context.Context, call func(context.Context, *plu
 		}
 		t.Stop()
 	}
+}
+
+// lost says whether a call failed because there was no connection any more.
+func lost(err error) bool {
+	for _, gone := range []error{io.ErrUnexpectedEOF, unix.ECONNRESET, unix.EPIPE, unix.ECONNREFUSED, unix.ENOENT} {
+		if errors.Is(err, gone) {
+			return true
+		}
+	}
+	return false
 }
 
 // unreachableFor is how long after a failed connection the end of the plugin's
