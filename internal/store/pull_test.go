@@ -56,7 +56,7 @@ func TestALayerIsNamedOnlyIfTheRightBytesWereUnpacked(t *testing.T) {
 				return source{bytes.NewReader(right), func() bool { return false }}
 			}
 			return source{bytes.NewReader(wrong), func() bool {
-				for end := time.Now().Add(10 * time.Second); unpacked() != nil && time.Now().Before(end); {
+				for end := time.Now().Add(time.Minute); unpacked() != nil && time.Now().Before(end); {
 					<-time.After(5 * time.Millisecond)
 				}
 				if err := unpacked(); err != nil {

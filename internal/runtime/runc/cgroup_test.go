@@ -149,7 +149,7 @@ func awaitExit(t *testing.T, task runtime.Task) {
 	t.Helper()
 	select {
 	case <-task.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no exit")
 	}
 }
@@ -293,7 +293,7 @@ func TestAHangingRuncIsEnded(t *testing.T) {
 	if err := os.WriteFile(fake, []byte("#!/bin/sh\nexec sleep 100\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	rt, err := New(Config{Path: fake, Root: filepath.Join(dir, "state"), Reaper: r, StartTimeout: 200 * time.Millisecond})
+	rt, err := New(Config{Path: fake, Root: filepath.Join(dir, "state"), Reaper: r, StartTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
