@@ -221,11 +221,14 @@ func TestAPluginThatEndsIsStartedAgain(t *testing.T) {
 	if !p.Enabled || p.Status.LastExit == nil || p.Status.LastExit.Signal != 9 {
 		t.Errorf("status %+v", p.Status)
 	}
-	// The fourth within ten minutes waits.
+	// The fourth within ten minutes waits: for a second, which may be too short to
+	// be looked for.
+	died, cancel := f.Subscribe(8, EventFilter{Kind: EventDie})
+	defer cancel()
 	f.rt.task(p.ID).end(outlet.Exit{Code: 1})
-	p = f.state("sample", outlet.StateBackoff)
-	if p.Status.NextStart == nil || p.Status.Error != "it exited with status 1" {
-		t.Errorf("status %+v", p.Status)
+	st := (<-died).Plugin.Status
+	if st.State != outlet.StateBackoff || st.NextStart == nil || st.NextStart.Sub(st.LastExit.At) < 500*time.Millisecond || st.Error != "it exited with status 1" {
+		t.Errorf("status %+v", st)
 	}
 	if err := f.Disable(t.Context(), "sample", false); err != nil {
 		t.Errorf("a plugin in backoff cannot be disabled: %v", err)
