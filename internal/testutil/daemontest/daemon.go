@@ -217,10 +217,11 @@ func (r Result) Refused(want ...string) {
 	}
 }
 
-// Run runs a program for at most two minutes.
+// Run runs a program for at most ten minutes: some build others, on a machine
+// that does much beside it.
 func Run(t testing.TB, env []string, program string, args ...string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // also used while the test is cleaned up
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // also used while the test is cleaned up
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), env...)
