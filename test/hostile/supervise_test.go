@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,7 +102,7 @@ func TestPluginsThatStay(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := members(t, p.ID)
-			daemontest.Run(t, nil, "kill", "-KILL", strconv.Itoa(p.Status.PID)).OK()
+			daemontest.Signal(t, strconv.Itoa(p.Status.PID), syscall.SIGKILL)
 			testutil.Eventually(t, time.Minute, func() error {
 				now, err := c.Inspect(t.Context(), "hostile")
 				if err == nil && (now.Status.Restarts != 1 || now.Status.State != outlet.StateRunning) {
@@ -132,7 +133,7 @@ func TestAPluginThatRemovesItsSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	daemontest.Run(t, nil, "kill", "-USR1", strconv.Itoa(p.Status.PID)).OK()
+	daemontest.Signal(t, strconv.Itoa(p.Status.PID), syscall.SIGUSR1)
 	testutil.Eventually(t, time.Minute, func() error {
 		if _, err := os.Lstat(p.Status.Socket); err == nil {
 			return fmt.Errorf("%s is there", p.Status.Socket)
