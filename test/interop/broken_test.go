@@ -122,7 +122,9 @@ func (b brokenPlugin) make(t *testing.T) string {
 func TestBrokenPluginsSayWhatIsWrong(t *testing.T) {
 	for _, cli := range []testutil.Feature{testutil.DockerCLI20, testutil.DockerCLI28} {
 		t.Run(string(cli), func(t *testing.T) {
-			d := daemontest.Start(t, "--start-timeout", "2s")
+			// Those that never listen take all of it, the others must come to an
+			// end within it.
+			d := daemontest.Start(t, "--start-timeout", "6s")
 			docker := d.Docker(cli)
 			for _, b := range brokenPlugins {
 				t.Run(b.name, func(t *testing.T) {
@@ -147,10 +149,10 @@ func TestBrokenPluginsSayWhatIsWrong(t *testing.T) {
 }
 
 // The exit of the process ends the wait for its socket, however long that may
-// take: here the daemon would wait for two minutes, which is longer than the
-// command is given.
+// take: here the daemon would wait for an hour, which is longer than the command
+// is given.
 func TestAPluginThatExitsAtOnceIsNotWaitedFor(t *testing.T) {
-	d := daemontest.Start(t, "--start-timeout", "2m")
+	d := daemontest.Start(t, "--start-timeout", "1h")
 	b := brokenPlugins[len(brokenPlugins)-1]
 	d.Outlet("create", "broken", b.make(t)).OK()
 	began := time.Now()

@@ -59,7 +59,7 @@ func helpers(t *testing.T) func(name, subsystem string) capability.Caller {
 	})
 	return func(name, subsystem string) capability.Caller {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		p, err := r.Get(ctx, name, subsystem)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 func rcloneDaemon(t *testing.T) (d *daemontest.Daemon, remote string) {
 	t.Helper()
 	testutil.Need(t, testutil.Root, testutil.Fuse, testutil.Rclone)
+	state := testutil.TempDir(t) // before the daemon, so that it is removed after the plugin
 	d = daemontest.Start(t)
-	state := testutil.TempDir(t)
 	remote = filepath.Join(state, "cache/src")
 	for _, dir := range []string{filepath.Join(state, "config"), remote} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -36,7 +37,7 @@ func rcloneDaemon(t *testing.T) (d *daemontest.Daemon, remote string) {
 // the remote a moment later.
 func content(t *testing.T, path, want string) {
 	t.Helper()
-	testutil.Eventually(t, 20*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		b, err := os.ReadFile(path)
 		if err == nil && string(b) != want {
 			err = fmt.Errorf("%s holds %q, want %q", path, b, want)
@@ -70,8 +71,8 @@ func TestRcloneComesBackAfterAKill(t *testing.T) {
 	d, _ := rcloneDaemon(t)
 	d.Outlet("volume", "mount", "remote").OK()
 	pid := d.Outlet("inspect", "-f", "{{.Status.PID}}", "rclone").OK()
-	daemontest.Run(t, nil, "kill", "-KILL", pid).OK()
-	testutil.Eventually(t, 20*time.Second, func() error {
+	daemontest.Signal(t, pid, syscall.SIGKILL)
+	testutil.Eventually(t, time.Minute, func() error {
 		if state := d.Outlet("inspect", "-f", "{{.Status.State}} {{.Status.Restarts}}", "rclone").OK(); state != "running 1" {
 			return fmt.Errorf("it is %s", state)
 		}

@@ -108,7 +108,7 @@ func TestADaemonKilledWhileItInstallsOrUpgradesHasTheOldOrTheNew(t *testing.T) {
 	if _, err := c.Prune(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	testutil.Eventually(t, 20*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		return noFiles(d.Dir() + "/lib/content")
 	})
 }

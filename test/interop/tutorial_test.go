@@ -85,7 +85,7 @@ func TestTutorialsWorkAsWritten(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		testutil.Eventually(t, 10*time.Second, func() error {
+		testutil.Eventually(t, time.Minute, func() error {
 			c, err := net.Dial("unix", "/run/docker/plugins/hello.sock")
 			if err != nil {
 				return err

@@ -44,7 +44,7 @@ func v1Plugin(t *testing.T, example, address string, args ...string) {
 			t.Errorf("%s is left", address)
 		}
 	})
-	testutil.Eventually(t, 10*time.Second, func() error {
+	testutil.Eventually(t, time.Minute, func() error {
 		c, err := net.Dial("unix", address)
 		if err != nil {
 			return err
@@ -111,7 +111,7 @@ func dockerd(t *testing.T, flags ...string) func(t *testing.T, args ...string) d
 		t.Helper()
 		return daemontest.Run(t, env, cli, args...)
 	}
-	testutil.Eventually(t, 60*time.Second, func() error {
+	testutil.Eventually(t, 2*time.Minute, func() error {
 		if r := docker(t, "version"); r.Code != 0 {
 			return fmt.Errorf("%s", r.Err)
 		}
@@ -447,7 +447,7 @@ func TestDockerdManagesPluginsOfTheSDK(t *testing.T) {
 	t.Run("metrics", func(t *testing.T) {
 		dir := t.TempDir()
 		manage(t, "metricsfile", "metrics", dir)
-		testutil.Eventually(t, 10*time.Second, func() error {
+		testutil.Eventually(t, time.Minute, func() error {
 			b, err := os.ReadFile(filepath.Join(dir, "docker.prom"))
 			if err == nil && !bytes.Contains(b, []byte("engine_daemon_engine_info")) {
 				err = fmt.Errorf("the file has other metrics: %.200s", b)
