@@ -204,14 +204,16 @@ func TestWithoutASubreaper(t *testing.T) {
 	if _, err := task.Exec(t.Context(), outlet.Process{Args: []string{"/missing"}}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("error is %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	_, err = task.Exec(ctx, outlet.Process{Args: []string{runtimetest.ProgramPath, "ignore", b.Mark}})
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error is %v", err)
-	}
-	if n := len(b.Processes(t)); n != 3 {
-		t.Errorf("%d processes, want 3", n)
+	for _, after := range []time.Duration{1, 20, 50, 500} { // before it runs, and when it does
+		ctx, cancel := context.WithTimeout(t.Context(), after*time.Millisecond)
+		_, err = task.Exec(ctx, outlet.Process{Args: []string{runtimetest.ProgramPath, "ignore", b.Mark}})
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error is %v", err)
+		}
+		if n := len(b.Processes(t)); n != 3 {
+			t.Errorf("after %d ms: %d processes, want 3", after, n)
+		}
 	}
 	if err := task.Kill(t.Context()); err != nil {
 		t.Fatal(err)

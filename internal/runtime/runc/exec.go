@@ -121,18 +121,7 @@ func (e *execution) foreground(ctx context.Context, opts *gorunc.ExecOpts) (int,
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		// The process first: a killed runc would leave it behind.
-		if pid, perr := readPID(opts.PidFile); perr == nil {
-			_ = unix.Kill(pid, unix.SIGKILL) // runc has not reaped it: the pid is its own
-		}
-		t := time.NewTimer(time.Second)
-		defer t.Stop()
-		select {
-		case err = <-ended:
-		case <-t.C:
-			cancel()
-			err = <-ended
-		}
+		err = e.abandon(opts.PidFile, ended, cancel)
 		r.log.Debug("exec was ended", "id", c.id, "error", err)
 		return -1, ctx.Err()
 	}
@@ -144,6 +133,31 @@ func (e *execution) foreground(ctx context.Context, opts *gorunc.ExecOpts) (int,
 		return status.Status, nil
 	}
 	return -1, explain("exec in", c.id, opts.LogFile, err)
+}
+
+// abandon ends the process that a runc in the foreground started, or is about to
+// start, and waits for that runc: if it was killed first, it would leave the
+// process behind. Only one that starts nothing, or does not end, is killed.
+func (e *execution) abandon(pidFile string, ended <-chan error, kill func()) error {
+	limit := time.NewTimer(e.container.runtime.cfg.StartTimeout)
+	defer limit.Stop()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for killed := false; ; {
+		if pid, err := readPID(pidFile); !killed && err == nil {
+			_ = unix.Kill(pid, unix.SIGKILL) // runc has not reaped it: the pid is its own
+			killed = true
+			limit.Reset(time.Second)
+		}
+		select {
+		case err := <-ended:
+			return err
+		case <-limit.C:
+			kill()
+			return <-ended
+		case <-look.C:
+		}
+	}
 }
 
 // terminal runs the process with a terminal, whose other side runc sends us.
