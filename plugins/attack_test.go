@@ -27,7 +27,7 @@ import (
 func TestConnectionOutlivesTheDeadlineOfItsCall(t *testing.T) {
 	addr, accepted := script(t, answers(ok("{}")))
 	c := client(t, addr, plugins.ClientOptions{Timeout: -1}) // the second call has no limit at all
-	const limit = 2 * time.Second // long enough for the call, on any machine
+	const limit = 2 * time.Second                            // long enough for the call, on any machine
 	must(t, c.CallContext(t.Context(), "X.Y", nil, nil, plugins.WithRequestTimeout(limit)))
 	time.Sleep(limit + 20*time.Millisecond) // the deadline has to pass
 	must(t, c.CallContext(t.Context(), "X.Y", nil, nil))

@@ -73,7 +73,7 @@ func counting(dials *atomic.Int32) func(*plugins.Config) {
 // joining is a context for Get that tells when it is waited for: when the caller
 // has joined an attempt.
 type joining struct {
-	context.Context
+	context.Context //nolint:containedctx // it is one
 	joined func()
 }
 
