@@ -74,7 +74,7 @@ func counting(dials *atomic.Int32) func(*plugins.Config) {
 // has joined an attempt.
 type joining struct {
 	context.Context //nolint:containedctx // it is one
-	joined func()
+	joined          func()
 }
 
 func (j joining) Done() <-chan struct{} {
