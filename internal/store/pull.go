@@ -110,20 +110,19 @@ func (s *Store) Pull(ctx context.Context, r Remote, fetch Fetch, o PullOptions) 
 	if err := r.Check(o.Limits); err != nil {
 		return nil, err
 	}
-	a, stored, err := s.leaseRemote(ctx, r)
+	a, err := s.leaseRemote(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.pull(ctx, a, r, stored, fetch, o); err != nil {
+	if err := s.pull(ctx, a, r, fetch, o); err != nil {
 		return nil, errors.Join(err, a.Release(ctx))
 	}
 	return a, nil
 }
 
 // leaseRemote begins an artifact that holds all blobs of r, which may be there
-// already or not, and stores its documents with it in one transaction, unless
-// that would have to wait for a collection.
-func (s *Store) leaseRemote(ctx context.Context, r Remote) (a *Artifact, stored bool, err error) {
+// already or not.
+func (s *Store) leaseRemote(ctx context.Context, r Remote) (*Artifact, error) {
 	blobs := []digest.Digest{r.Manifest.Digest, r.Config.Digest}
 	for _, l := range r.Layers {
 		blobs = append(blobs, l.Digest)
@@ -132,19 +131,11 @@ func (s *Store) leaseRemote(ctx context.Context, r Remote) (a *Artifact, stored 
 	for _, d := range blobs {
 		res = append(res, leases.Resource{ID: d.String(), Type: "content"})
 	}
-	resume, ok := s.tryPauseCollector()
-	if !ok {
-		a, err = s.lease(ctx, res, nil)
-		return a, false, err
-	}
-	defer resume()
-	a, err = s.lease(ctx, res, func(ctx context.Context) error { return s.writeDocuments(ctx, r) })
-	return a, true, err
+	return s.lease(ctx, res)
 }
 
-// lease begins an artifact that holds what is named. also, if not nil, is done in
-// the same transaction.
-func (s *Store) lease(ctx context.Context, res []leases.Resource, also func(context.Context) error) (*Artifact, error) {
+// lease begins an artifact that holds what is named.
+func (s *Store) lease(ctx context.Context, res []leases.Resource) (*Artifact, error) {
 	a := &Artifact{store: s, lease: operationLease + rand.Text()}
 	err := s.meta.Update(func(tx *bbolt.Tx) error {
 		ctx := boltutil.WithTransaction(s.Context(ctx), tx)
@@ -157,9 +148,6 @@ func (s *Store) lease(ctx context.Context, res []leases.Resource, also func(cont
 				return err
 			}
 		}
-		if also != nil {
-			return also(ctx)
-		}
 		return nil
 	})
 	return a, noting(&s.failed, err)
@@ -168,7 +156,7 @@ func (s *Store) lease(ctx context.Context, res []leases.Resource, also func(cont
 // Hold keeps what a record names until the artifact is released, even if the
 // record changes meanwhile.
 func (s *Store) Hold(ctx context.Context, r Record) (*Artifact, error) {
-	return s.lease(ctx, s.resources(&r), nil)
+	return s.lease(ctx, s.resources(&r))
 }
 
 // puller is the state of one pull.
@@ -182,12 +170,12 @@ type puller struct {
 	report   *reporter
 	begun    []chan struct{} // by layer: closed when it is in the store or on its way
 	arrived  []chan struct{} // by layer: closed when its blob is in the store
+	opened   chan struct{}   // closed when a layer is being unpacked, or none has to be
 	parallel chan struct{}
 }
 
-// pull does the work; stored says that the documents are in the store already.
-func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, stored bool, fetch Fetch, o PullOptions) error {
-	p := &puller{s: s, a: a, r: r, fetch: fetch, o: o, report: newReporter(r.Layers, o.Report)}
+func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, fetch Fetch, o PullOptions) error {
+	p := &puller{s: s, a: a, r: r, fetch: fetch, o: o, report: newReporter(r.Layers, o.Report), opened: make(chan struct{})}
 	if o.Parallel <= 0 {
 		o.Parallel = defaultParallel
 	}
@@ -198,9 +186,16 @@ func (s *Store) pull(ctx context.Context, a *Artifact, r Remote, stored bool, fe
 	for range r.Layers {
 		p.begun, p.arrived = append(p.begun, make(chan struct{})), append(p.arrived, make(chan struct{}))
 	}
-	if !stored {
-		work.Go(func() error { return s.putDocuments(ctx, r) })
-	}
+	work.Go(func() error {
+		// There is one transaction at a time, and this one is the longest: it has
+		// to wait for nothing, and what the first layer waits for comes before it.
+		select {
+		case <-p.opened:
+			return s.putDocuments(ctx, r)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
 	work.Go(func() error { return p.download(ctx, work) })
 	var applied rootfs.Applied
 	work.Go(func() (err error) {
@@ -349,6 +344,8 @@ func (p *puller) layer(ctx context.Context, l ocispec.Descriptor, begun func()) 
 
 // unpack applies the layers while they arrive.
 func (p *puller) unpack(ctx context.Context) (rootfs.Applied, error) {
+	opened := sync.OnceFunc(func() { close(p.opened) })
+	defer opened()
 	layers := make([]rootfs.Layer, len(p.r.Layers))
 	index := make(map[digest.Digest]int)
 	for i, l := range p.r.Layers {
@@ -411,6 +408,7 @@ func (p *puller) unpack(ctx context.Context) (rootfs.Applied, error) {
 			return nil, err
 		}
 		unverified, _ = r.(*follower)
+		opened()
 		return p.report.extracting(d, r), nil
 	}
 	for tries := 0; ; tries++ {
