@@ -71,7 +71,7 @@ func newUpgradeWorld(t *testing.T, v newVersion, flags ...string) upgradeWorld {
 	if _, err := w.c.Pull(t.Context(), w.old, outlet.PullOptions{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.c.Enable(t.Context(), w.old, outlet.EnableOptions{StartTimeout: time.Minute}); err != nil {
+	if err := w.c.Enable(t.Context(), w.old, outlet.EnableOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	p, err := w.c.Inspect(t.Context(), w.old)
