@@ -260,8 +260,20 @@ func tests(t *testing.T, bin string) []string {
 
 // run runs one test in a process of its own: both packages have state that is
 // global, and some of the defects never end.
-func run(bin, test string, limit time.Duration) (string, error) {
+func run(t *testing.T, bin, test string, limit time.Duration) (string, error) {
+	t.Helper()
+	// Who never ends leaves its files. The name is short, for there will be sockets.
+	tmp, err := os.MkdirTemp("", "ot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.RemoveAll(tmp); err != nil {
+			t.Error(err)
+		}
+	}()
 	cmd := exec.Command(bin, "-test.run", "^"+test+"$", "-test.timeout", limit.String(), "-test.v")
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -274,7 +286,7 @@ func TestSuiteOnOurs(t *testing.T) {
 	for _, test := range tests(t, bin) {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()
-			if out, err := run(bin, test, 2*time.Minute); err != nil {
+			if out, err := run(t, bin, test, 2*time.Minute); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
@@ -294,7 +306,7 @@ func TestSuiteOnTheOriginal(t *testing.T) {
 			if fails { // some by never ending
 				limit = 25 * time.Second
 			}
-			out, err := run(bin, test, limit)
+			out, err := run(t, bin, test, limit)
 			switch {
 			case fails && err == nil:
 				t.Errorf("passes, although the table says that %s", why)
