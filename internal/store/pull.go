@@ -222,24 +222,19 @@ func (s *Store) putDocuments(ctx context.Context, r Remote) error {
 	}
 	defer resume()
 	err = s.meta.Update(func(tx *bbolt.Tx) error {
-		return s.writeDocuments(boltutil.WithTransaction(s.Context(ctx), tx), r)
+		ctx := boltutil.WithTransaction(s.Context(ctx), tx)
+		for _, doc := range []struct {
+			of  ocispec.Descriptor
+			raw []byte
+		}{{r.Manifest, r.RawManifest}, {r.Config, r.RawConfig}} {
+			desc := ocispec.Descriptor{Digest: doc.of.Digest, Size: int64(len(doc.raw))}
+			if err := content.WriteBlob(ctx, s.Content(), "document-"+rand.Text(), bytes.NewReader(doc.raw), desc); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return noting(&s.failed, err)
-}
-
-// writeDocuments does it in the transaction of ctx, while the collector is
-// paused.
-func (s *Store) writeDocuments(ctx context.Context, r Remote) error {
-	for _, doc := range []struct {
-		of  ocispec.Descriptor
-		raw []byte
-	}{{r.Manifest, r.RawManifest}, {r.Config, r.RawConfig}} {
-		desc := ocispec.Descriptor{Digest: doc.of.Digest, Size: int64(len(doc.raw))}
-		if err := content.WriteBlob(ctx, s.Content(), "document-"+rand.Text(), bytes.NewReader(doc.raw), desc); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // PutManifest stores a manifest made here and returns the artifact that holds
